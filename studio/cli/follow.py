@@ -1,0 +1,191 @@
+"""Follow what another process does, event by event, until its last word; and let Ctrl-C mean what the user means by it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from studio.cli.output import Output, ProgressBar, readable_seconds
+from studio.errors import EngineError, StudioError
+from studio.memory.device import survey
+from studio.places import Workspace
+from studio.runs import events as e
+from studio.runs import wishes as w
+from studio.runs.engine import Engine, start_engine
+from studio.runs.folder import RunFolder
+from studio.runs.jobs import Job, failure
+from studio.runs.lines import Mailbox
+from studio.runs.state import RunState
+
+POLL_SECONDS = 0.05
+RELEASE_SECONDS = 30.0
+_PHASES = {"loading": "Loading the base", "tokenising": "Preparing the data", "saving": "Saving the adapter"}
+
+
+class InternalError(StudioError):
+    """A failure inside the engine that nobody foresaw: our fault, not the user's."""
+
+
+class Interrupts:
+    """Counts Ctrl-C instead of breaking off, so that no event is lost half-read. The second one breaks off."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Interrupts:
+        self._before = signal.signal(signal.SIGINT, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _take(self, _signal: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > 1:
+            raise KeyboardInterrupt
+
+
+def choose_device(option: str) -> str:
+    """The engine's name for what `--device` means on this computer. Raises `StudioError` for a card that is not there."""
+    if option == "cpu":
+        return "cpu"
+    if survey():
+        return "cuda-0"
+    if option == "cuda":
+        raise StudioError("There is no NVIDIA card that the driver knows of.", "Use --device cpu, or mend the driver.")
+    return "cpu"
+
+
+@contextmanager
+def engine_for(workspace: Workspace, device: str) -> Iterator[Engine]:
+    """The engine of `device` for as long as the block lasts; it is sent home after it if this command started it."""
+    engine = start_engine(workspace, device)
+    try:
+        yield engine
+    finally:
+        if engine.process is not None and engine.is_alive:
+            engine.post(w.Release())
+            engine.wait(RELEASE_SECONDS)
+
+
+# --- runs ----------------------------------------------------------------------------------------------------------
+
+
+def follow_run(
+    run: RunFolder, events: Mailbox[e.Event], engine: Engine, output: Output, show: Callable[[e.Event], None]
+) -> e.Event:
+    """Hand each new event to `show` until the run ends; returns its last. Ctrl-C stops the run and saves it.
+
+    Raises what `raise_failure` raises if the run failed or its engine died.
+    """
+    asked = False
+    with Interrupts() as interrupts:
+        while True:
+            # Looked at before reading: what the engine wrote before its end must not be missed.
+            alive = engine.is_alive
+            ending = _show_all(events, show)
+            if ending is None and not alive:
+                ending = _bury(run, events, engine, show)
+            if ending is not None:
+                raise_failure(ending, run)
+                return ending
+            if interrupts.count and not asked:
+                asked = True
+                engine.post(w.Stop(run=run.id, save=True))
+                output.say("Stopping after this step, and saving. Press Ctrl-C again to leave at once.")
+            threading.Event().wait(POLL_SECONDS)
+
+
+def raise_failure(ending: e.Event, run: RunFolder) -> None:
+    """Raise the error that the last event of a run stands for; nothing if it ended well."""
+    if isinstance(ending, e.Died):
+        told = run.state().ending
+        assert told is not None
+        raise EngineError(told.message, f"{told.hint} The log: {run.log}")
+    _raise_failed(ending)
+
+
+def _show_all(events: Mailbox[e.Event], show: Callable[[e.Event], None]) -> e.Event | None:
+    for event in events.read():
+        show(event)
+        if isinstance(event, e.ENDINGS):
+            return event
+    return None
+
+
+def _bury(run: RunFolder, events: Mailbox[e.Event], engine: Engine, show: Callable[[e.Event], None]) -> e.Event:
+    run.bury(engine.exit_code, engine.end_signal)
+    ending = _show_all(events, show)
+    if ending is None:
+        raise EngineError(
+            f"The engine ended before it took up {run.id}.",
+            f"`overlay resume {run.id}` begins it. The engine's log: {engine.session / 'log.txt'}",
+        )
+    return ending
+
+
+class RunReporter:
+    """Tells people how a run goes: sentences for what happens once, the bar for what happens at each step."""
+
+    def __init__(self, output: Output, state: RunState | None = None) -> None:
+        self._output = output
+        self._state = state or RunState()
+        output.bar.begin()
+
+    def __call__(self, event: e.Event) -> None:
+        """Take one event in."""
+        self._state.advance(event)
+        say = self._output.say
+        match event:
+            case e.PhaseEntered(name=name, detail=detail) if name in _PHASES:
+                say(f"{_PHASES[name]}{f' {detail}' if detail else ''} ...")
+            case e.Prepared():
+                say(
+                    f"{event.num_rows} rows to learn from, {event.num_held_out} held out; {event.num_steps} steps; "
+                    f"{event.num_trainable:,} of {event.num_parameters + event.num_trainable:,} parameters learn."
+                )
+            case e.StepTaken():
+                self._show_step(self._output.bar, event)
+            case e.Evaluated():
+                say(f"Step {event.step}: loss on held-out rows {event.loss:.3f}")
+            case e.Warned():
+                say(f"Note: {event.message} {event.hint}".rstrip())
+
+    def _show_step(self, bar: ProgressBar, event: e.StepTaken) -> None:
+        left = self._state.seconds_left
+        rate = event.num_tokens / event.seconds if event.seconds > 0 else 0.0
+        parts = [f"loss {event.loss:.3f}", f"{rate:,.0f} tokens/s"]
+        parts += [f"{readable_seconds(left)} left"] if left is not None else []
+        bar.update(event.step, self._state.num_steps or event.step, "  ".join(parts))
+
+
+# --- imports, merges -----------------------------------------------------------------------------------------------
+
+
+def follow_job(job: Job, output: Output, words: str) -> e.Finished:
+    """Show the progress of an import or a merge until it is done. Ctrl-C cancels it; nothing half-done remains."""
+    output.bar.begin()
+    try:
+        while True:
+            for event in job.read():
+                if isinstance(event, e.Progressed):
+                    output.bar.update(event.done, event.total, f"{words}: {event.what}")
+                if isinstance(event, e.Finished):
+                    output.bar.clear()
+                    return event
+                _raise_failed(event)
+            threading.Event().wait(POLL_SECONDS)
+    except KeyboardInterrupt:
+        job.cancel()
+        raise
+
+
+def _raise_failed(event: e.Event) -> None:
+    if isinstance(event, e.Failed) and event.kind == "internal":
+        raise InternalError(event.message, event.hint)
+    error = failure(event)
+    if error is not None:
+        raise error

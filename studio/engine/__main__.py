@@ -1,0 +1,28 @@
+"""Entry of the engine: `python -m studio.engine serve DEVICE SESSION` or `python -m studio.engine job FOLDER`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from studio.places import Workspace
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the arguments say; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    match arguments:
+        case ["serve", device, session]:
+            from studio.engine.serve import serve
+
+            return serve(Workspace.default(), device, Path(session))
+        case ["job", folder]:
+            from studio.engine.jobs import work
+
+            return work(Workspace.default(), Path(folder))
+    raise AssertionError(f"unknown arguments: {arguments}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,178 @@
+"""Which rows an optimizer step sees, and how they lie in memory.
+
+The order of rows is a pure function of the seed and the step: there is no sampler to save, and a run that goes on from step k
+sees exactly what it would have seen. Packing lays several conversations into one row, best fit first; positions restart with
+each, which is how every attention path of transformers learns where one ends, *provided* no attention mask is passed and no
+key-value cache is made. With either, conversations silently read each other.
+
+Shapes: B rows, T tokens per row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from studio.data.conversation import Conversation
+from studio.engine.loss import IGNORED
+from studio.engine.template import Example
+from studio.errors import DataError
+from studio.recipe.recipe import Training
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one forward pass sees. `targets_BT` holds the token to be predicted at each position, or `IGNORED`."""
+
+    ids_BT: Tensor
+    positions_BT: Tensor
+    targets_BT: Tensor
+    num_tokens: int
+    num_supervised: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows ready for training, and what became of those that are not."""
+
+    examples: list[Example]
+    num_cut: int
+    num_dropped: int
+    first_problem: str
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one epoch."""
+        return sum(len(example.ids) for example in self.examples)
+
+    @property
+    def num_supervised(self) -> int:
+        """Supervised tokens of one epoch."""
+        return sum(example.num_supervised for example in self.examples)
+
+
+def encode_all(
+    conversations: Sequence[Conversation], encode: Callable[[Conversation], Example], max_tokens: int
+) -> Encoded:
+    """Encode rows, cutting them at `max_tokens`; a row without anything left to learn is dropped and counted."""
+    examples, num_cut, num_dropped, first_problem = [], 0, 0, ""
+    for conversation in conversations:
+        try:
+            whole = encode(conversation)
+        except DataError as error:
+            num_dropped += 1
+            first_problem = first_problem or f"line {conversation.line}: {error.message}"
+            continue
+        example = whole.cut(max_tokens)
+        num_cut += len(whole.ids) > max_tokens
+        if example.num_supervised:
+            examples.append(example)
+        else:
+            num_dropped += 1
+            first_problem = first_problem or f"line {conversation.line}: no answer is left within {max_tokens} tokens."
+    return Encoded(examples, num_cut, num_dropped, first_problem)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which rows each optimizer step takes. Steps count from 1; the last step of an epoch may be smaller."""
+
+    num_rows: int
+    batch_rows: int
+    num_steps: int
+    seed: int
+
+    @classmethod
+    def of(cls, training: Training, num_rows: int) -> Schedule:
+        """The schedule that the recipe asks for."""
+        batch_rows = min(training.batch_rows, num_rows)
+        per_epoch = math.ceil(num_rows / batch_rows)
+        num_steps = training.steps or math.ceil((training.epochs or 1) * per_epoch)
+        return cls(num_rows, batch_rows, num_steps, training.seed)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps until every row was seen once."""
+        return math.ceil(self.num_rows / self.batch_rows)
+
+    def epoch(self, step: int) -> float:
+        """Epochs done after `step`, as a fraction."""
+        return step / self.steps_per_epoch
+
+    def rows(self, step: int) -> list[int]:
+        """Indices of the rows of `step`."""
+        epoch, place = divmod(step - 1, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+        return [int(row) for row in order[place * self.batch_rows : (place + 1) * self.batch_rows]]
+
+
+def micro_batches(examples: Sequence[Example], training: Training, packing: bool, pad_id: int) -> list[MicroBatch]:
+    """Lay the rows of one optimizer step out as forward passes, within the recipe's micro-batch."""
+    if packing:
+        # At least one row fits by itself, however long it is: rows were cut to max_tokens before.
+        room = training.micro_batch_tokens or (training.micro_batch_rows or 1) * max(len(x.ids) for x in examples)
+        return [collate([pack], pad_id) for pack in best_fit(examples, room)]
+    by_length = sorted(examples, key=lambda example: len(example.ids), reverse=True)
+    groups: list[list[Example]] = []
+    for example in by_length:
+        if groups and _fits(groups[-1], training):
+            groups[-1].append(example)
+        else:
+            groups.append([example])
+    return [collate([[example] for example in group], pad_id) for group in groups]
+
+
+def _fits(group: list[Example], training: Training) -> bool:
+    """Whether one more row may join a group whose first row is its longest."""
+    if training.micro_batch_rows is not None:
+        return len(group) < training.micro_batch_rows
+    return (len(group) + 1) * len(group[0].ids) <= (training.micro_batch_tokens or 0)
+
+
+def best_fit(examples: Sequence[Example], room_tokens: int) -> list[list[Example]]:
+    """Best-fit decreasing bin packing: each row goes where it leaves the least room."""
+    packs: list[list[Example]] = []
+    rooms: list[int] = []
+    for example in sorted(examples, key=lambda example: len(example.ids), reverse=True):
+        length = len(example.ids)
+        fitting = [i for i, room in enumerate(rooms) if room >= length]
+        if fitting:
+            best = min(fitting, key=lambda i: rooms[i])
+            packs[best].append(example)
+            rooms[best] -= length
+        else:
+            packs.append([example])
+            rooms.append(room_tokens - length)
+    return packs
+
+
+def collate(rows: Sequence[Sequence[Example]], pad_id: int) -> MicroBatch:
+    """Rows of one or more examples each, as tensors. Padding lies at the end, where causal attention never looks."""
+    width = max(sum(len(example.ids) for example in row) for row in rows)
+    ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    targets_BT = torch.full((len(rows), width), IGNORED, dtype=torch.long)
+    positions_BT = torch.zeros((len(rows), width), dtype=torch.long)
+    for b, row in enumerate(rows):
+        start = 0
+        for example in row:
+            end = start + len(example.ids)
+            ids_BT[b, start:end] = torch.tensor(example.ids)
+            positions_BT[b, start:end] = torch.arange(end - start)
+            # At each position the *next* token is asked for; the last has none, so nothing crosses into the neighbour.
+            wanted = [i if t else IGNORED for i, t in zip(example.ids[1:], example.trained[1:], strict=True)]
+            targets_BT[b, start : end - 1] = torch.tensor(wanted, dtype=torch.long)
+            start = end
+        if start < width and len(row) == 1:
+            positions_BT[b, start:] = torch.arange(start, width)
+    return MicroBatch(
+        ids_BT=ids_BT,
+        positions_BT=positions_BT,
+        targets_BT=targets_BT,
+        num_tokens=sum(len(example.ids) for row in rows for example in row),
+        num_supervised=int((targets_BT != IGNORED).sum()),
+    )

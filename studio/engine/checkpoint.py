@@ -1,0 +1,133 @@
+"""A state from which a run goes on as if it had never stopped.
+
+    adapter.safetensors      the learning parameters
+    optimizer.safetensors    the optimizer's tensors, named `<parameter>.<slot>`
+    rng.safetensors          torch's generators
+    state.json               step, learning-rate schedule, Python's and NumPy's generators, hashes of the inputs
+    manifest.json            sizes and SHA-256 of all that, written last
+
+No pickle. The rows' order is a function of the step and needs no state. A checkpoint is built beside its place and renamed
+into it; older ones go only after the new one was read back and found whole.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from studio import files
+from studio.engine.overlay import load_tensors, save_tensors
+from studio.errors import ChangedError, DamagedError
+from studio.runs.folder import RunFolder
+
+
+def save(
+    run: RunFolder, step: int, model: torch.nn.Module, optimizer: Optimizer, schedule: LRScheduler, *, keep: int
+) -> Path:
+    """Write the checkpoint of `step`, verify it, then remove all but the newest `keep`. Raises `DiskFullError`."""
+    target = run.checkpoint(step)
+    if not target.exists():
+        with files.new_folder(target) as folder:
+            save_tensors(model, folder / "adapter.safetensors")
+            slots, numbers = _split(optimizer.state_dict()["state"])
+            save_file(slots, folder / "optimizer.safetensors")
+            save_file(_torch_generators(), folder / "rng.safetensors")
+            state = {
+                "step": step,
+                "inputs": run.job["inputs"],
+                "schedule": {"last_epoch": schedule.state_dict()["last_epoch"]},
+                "optimizer": {"numbers": numbers, "groups": _groups(optimizer)},
+                "python": _python_generator(),
+                "numpy": _numpy_generator(),
+            }
+            files.write_json(folder / "state.json", state)
+    problems = files.damage(target)
+    if problems:
+        raise DamagedError(f"The checkpoint of step {step} was not written soundly: {problems[0]}", "Check the disk.")
+    for _, old in run.checkpoints()[:-keep]:
+        files.remove(old)
+    return target
+
+
+def newest(run: RunFolder) -> tuple[int, Path] | None:
+    """The newest checkpoint that is whole. Damaged ones are set aside by name, not deleted."""
+    for step, folder in reversed(run.checkpoints()):
+        if not files.damage(folder):
+            return step, folder
+        files.move_to(folder, folder.parent / "damaged")
+    return None
+
+
+def restore(run: RunFolder, folder: Path, model: torch.nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> int:
+    """Put everything back as it was; returns the step. Raises `ChangedError` if an input of the run has changed."""
+    state = files.read_json(folder / "state.json")
+    changed = [name for name, value in run.job["inputs"].items() if state["inputs"].get(name) != value]
+    if changed:
+        raise ChangedError(f"This checkpoint belongs to another {changed[0]}.", "Start a new run.")
+    load_tensors(model, folder / "adapter.safetensors")
+    _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"), state["optimizer"])
+    schedule.load_state_dict({**schedule.state_dict(), "last_epoch": state["schedule"]["last_epoch"]})
+    for group, saved in zip(optimizer.param_groups, state["optimizer"]["groups"], strict=True):
+        group["lr"] = saved["lr"]
+    _restore_generators(load_file(folder / "rng.safetensors"), state["python"], state["numpy"])
+    return int(state["step"])
+
+
+def _split(state: dict[int, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """An optimizer's state as tensors for safetensors and numbers for JSON, both by `<parameter>.<slot>`."""
+    slots: dict[str, torch.Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for parameter, entries in state.items():
+        for slot, value in entries.items():
+            if isinstance(value, torch.Tensor):
+                slots[f"{parameter}.{slot}"] = value.detach().cpu().contiguous().clone()
+            else:
+                numbers[f"{parameter}.{slot}"] = value
+    return slots, numbers
+
+
+def _groups(optimizer: Optimizer) -> list[dict[str, float]]:
+    return [{"lr": float(group["lr"])} for group in optimizer.param_groups]
+
+
+def _restore_optimizer(optimizer: Optimizer, slots: dict[str, torch.Tensor], saved: dict[str, Any]) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**slots, **saved["numbers"]}.items():
+        parameter, slot = key.split(".", 1)
+        state.setdefault(int(parameter), {})[slot] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _torch_generators() -> dict[str, torch.Tensor]:
+    generators = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        generators |= {f"cuda-{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return generators
+
+
+def _python_generator() -> list[Any]:
+    version, numbers, gauss = random.getstate()
+    return [version, list(numbers), gauss]
+
+
+def _numpy_generator() -> list[Any]:
+    # The legacy global generator is the one that libraries draw from.
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)]
+
+
+def _restore_generators(generators: dict[str, torch.Tensor], python: list[Any], numpy: list[Any]) -> None:
+    torch.set_rng_state(generators["cpu"])
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            if f"cuda-{i}" in generators:
+                torch.cuda.set_rng_state(generators[f"cuda-{i}"], i)
+    random.setstate((python[0], tuple(python[1]), python[2]))
+    np.random.set_state((numpy[0], np.array(numpy[1], dtype=np.uint32), *numpy[2:]))

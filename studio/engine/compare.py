@@ -1,0 +1,52 @@
+"""Does a merged model say what the base with its overlay says? Measured, not assumed.
+
+Both sides read the same prompts in 16 bit; compared are the distributions of the next token at every position.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from studio.engine.load import load_base
+from studio.engine.template import render
+from studio.models.bases import Base, find_base
+from studio.places import Workspace
+from studio.recipe.recipe import Base as BaseSpec
+
+PROMPTS = (
+    "What should I cook tonight?", "Why is the sky blue?", "Give me one tip for learning to code.", "Who are you?",
+    "Write a short thank-you note.", "What is the capital of France?",
+)  # fmt: skip
+
+
+def agreement(workspace: Workspace, base: Base, adapter: Path, merged: Path) -> dict[str, float]:
+    """`kl_mean` (nats, adapter against merged) and `top1_agreement` over all positions of the fixed prompts."""
+    spec = BaseSpec(id=base.id, quantisation="none")
+    cpu = torch.device("cpu")
+    loaded = load_base(base.path, spec, cpu)
+    encoded = [_ids(loaded.tokenizer, prompt) for prompt in PROMPTS]
+    overlaid = PeftModel.from_pretrained(loaded.model, str(adapter))
+    expected = [_log_probabilities(overlaid, ids) for ids in encoded]
+    del overlaid, loaded
+    plain = load_base(find_base(workspace, str(merged)).path, spec, cpu)
+    kl_sum, same, positions = 0.0, 0, 0
+    for ids, wanted_TV in zip(encoded, expected, strict=True):
+        found_TV = _log_probabilities(plain.model, ids)
+        kl_sum += float((wanted_TV.exp() * (wanted_TV - found_TV)).sum())
+        same += int((wanted_TV.argmax(1) == found_TV.argmax(1)).sum())
+        positions += wanted_TV.shape[0]
+    return {"kl_mean": kl_sum / positions, "top1_agreement": same / positions}
+
+
+def _ids(tokenizer: Any, prompt: str) -> torch.Tensor:
+    text = render(tokenizer, [{"role": "user", "content": prompt}], answer_next=True)
+    return torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+
+
+@torch.no_grad()
+def _log_probabilities(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    return torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0].float(), dim=-1)

@@ -1,0 +1,62 @@
+"""Work that needs no card, one job per process: imports and merges."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from studio import files
+from studio.engine.boundary import guarded
+from studio.engine.compare import agreement
+from studio.engine.imports import import_base
+from studio.engine.measure import peak_rss_bytes
+from studio.engine.merge import merge
+from studio.library import adapter as library
+from studio.models.bases import find_base
+from studio.places import Workspace
+from studio.runs import events as e
+
+# A merged model is compared with base + adapter if both fit into this share of the free memory, one after the other.
+_COMPARE_SHARE = 0.6
+
+
+def work(workspace: Workspace, folder: Path) -> int:
+    """Do the job in `folder`; its event file tells the rest. Returns the exit code."""
+    began = time.monotonic()
+    events = e.event_file(folder / "events.jsonl")
+    job = files.read_json(folder / "job.json")
+    arguments: dict[str, Any] = job["arguments"]
+
+    def progress(what: str, done: int, total: int) -> None:
+        events.post(e.Progressed(what=what, done=done, total=total))
+
+    def act() -> None:
+        if job["kind"] == "import":
+            result = import_base(workspace, arguments["source"], arguments.get("name"), progress)
+        else:
+            assert job["kind"] == "merge", job["kind"]
+            result = _merge(workspace, arguments, progress)
+        events.post(e.Finished(seconds=time.monotonic() - began, result=result))
+
+    failures: list[e.Failed] = []
+    guarded(act, failures.append)
+    for failed in failures:
+        events.post(failed)
+    return 2 if failures else 0
+
+
+def _merge(workspace: Workspace, arguments: dict[str, Any], progress: Any) -> dict[str, Any]:
+    import psutil
+
+    adapter = library.read(Path(arguments["adapter"]))
+    base = find_base(workspace, arguments["base"])
+    out = Path(arguments["out"])
+    result = merge(base, adapter, out, arguments.get("dtype"), progress)
+    found: dict[str, float | None] = {"kl_mean": None, "top1_agreement": None}
+    if result["bytes"] < psutil.virtual_memory().available * _COMPARE_SHARE:
+        progress("comparing", 0, 1)
+        found.update(agreement(workspace, base, adapter.path, out))
+        progress("comparing", 1, 1)
+    result["receipt"] = {**found, **result["receipt"], "process_peak_rss_bytes": peak_rss_bytes()}
+    return result

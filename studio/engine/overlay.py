@@ -1,0 +1,103 @@
+"""The overlay itself: LoRA matrices laid on a loaded base, taken off again, measured and saved.
+
+W' = W + s B A with A: r x in, B: out x r and s = alpha/r (alpha/sqrt(r) for rsLoRA, arXiv 2312.03732). A starts random, B at
+exactly zero: at step 0 the model *is* its base (LoRA, arXiv 2106.09685, section 4.1).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from studio.errors import AdapterError
+from studio.recipe.recipe import Adapter
+
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "query_key_value", "c_attn"]
+NAME = "default"  # PEFT saves an adapter of any other name into a sub-folder that no other tool looks into
+
+
+def lay_on(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
+    """A fresh overlay on `model`. The same seed draws the same A. Raises `AdapterError` if no module matches the targets."""
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=_targets(model, adapter),
+        use_rslora=adapter.rslora,
+        use_dora=adapter.dora,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        overlaid = get_peft_model(model, config, adapter_name=NAME)
+    except ValueError as error:
+        raise AdapterError(
+            f"No layer of this base is called {adapter.targets}.", 'Use targets = "all-linear", or names of its layers.'
+        ) from error
+    assert isinstance(overlaid, PeftModel)
+    return overlaid
+
+
+def _targets(model: PreTrainedModel, adapter: Adapter) -> str | list[str]:
+    if isinstance(adapter.targets, str) and adapter.targets == "attention":
+        present = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+        return [name for name in ATTENTION if name in present]
+    return adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets)
+
+
+def take_off(model: nn.Module) -> PreTrainedModel:
+    """The base alone, every overlay removed from it. The base's weights were never changed."""
+    if isinstance(model, PeftModel):
+        model = model.unload()
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn, by name, in a stable order."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def delta_norm(model: nn.Module, adapter_name: str = NAME) -> Tensor:
+    """Frobenius norm of the whole overlay, sqrt(sum over modules of ||s B A||^2), as a scalar on the model's device.
+
+    ||B A||^2 = tr(A A^T B^T B): two r x r products instead of an out x in matrix.
+    """
+    squares = []
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, LoraLayer) and adapter_name in module.lora_A:
+                a_RI = module.lora_A[adapter_name].weight.float()
+                b_OR = module.lora_B[adapter_name].weight.float()
+                scale = module.scaling[adapter_name]
+                squares.append(((a_RI @ a_RI.T) * (b_OR.T @ b_OR)).sum() * scale**2)
+    return torch.stack(squares).sum().clamp_min(0).sqrt()
+
+
+def save_tensors(model: nn.Module, path: Path) -> None:
+    """The learning parameters under their own names, for a checkpoint."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in trainable(model).items()}, path)
+
+
+def load_tensors(model: nn.Module, path: Path) -> None:
+    """Put back what `save_tensors` wrote. Raises `AdapterError` if names or shapes differ."""
+    saved = load_file(path)
+    parameters = trainable(model)
+    if saved.keys() != parameters.keys() or any(saved[n].shape != p.shape for n, p in parameters.items()):
+        raise AdapterError("The checkpoint's overlay has another shape than the recipe's.", "Start a new run.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])
+
+
+def all_finite(tensors: dict[str, Any]) -> bool:
+    """Whether no tensor holds a NaN or an infinity."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())

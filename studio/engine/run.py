@@ -1,0 +1,164 @@
+"""One training run: what has to be ready before the loop, and what is kept after it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from peft import PeftModel
+
+from studio.data.conversation import Conversation
+from studio.data.rows import read
+from studio.data.survey import split
+from studio.engine import template
+from studio.engine.batches import Encoded, Schedule, encode_all
+from studio.engine.desk import Desk
+from studio.engine.load import LoadedBase
+from studio.engine.measure import memory
+from studio.engine.overlay import trainable
+from studio.engine.publish import save_adapter
+from studio.engine.reply import Sampling, reply
+from studio.engine.train import Emit, Material, Orders, Outcome, train
+from studio.errors import DataError
+from studio.library import shelf
+from studio.models.bases import find_base
+from studio.places import Workspace
+from studio.recipe.recipe import Recipe
+from studio.runs import events as e
+from studio.runs.create import TrainJob, read_job, refuse_changes
+from studio.runs.folder import RunFolder
+
+SAMPLE_TOKENS = 80
+
+
+def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, emit: Emit) -> Outcome:
+    """Do a run from wherever it stands to its end. The last event says how it ended; errors are left to the boundary."""
+    began = time.monotonic()
+    job = read_job(run)
+    emit(e.PhaseEntered(name="checking"))
+    refuse_changes(workspace, run)
+    base = find_base(workspace, str(job.base))
+    emit(e.PhaseEntered(name="loading", detail=run.job["base"]["id"]))
+    loaded, _ = desk.lay_base(base, job.recipe.base)
+    emit(e.PhaseEntered(name="tokenising"))
+    material, encoded = prepare(job, loaded)
+    overlaid = desk.begin_overlay(job.recipe.adapter, job.recipe.training.seed)
+    checkpoint_layers(overlaid, job.recipe, desk)
+    emit(_prepared(material, encoded, overlaid, base.num_parameters))
+    for warning in warnings(encoded, job.recipe, desk):
+        emit(warning)
+
+    outcome = train(run, job.recipe, overlaid, material, _sampler(loaded, job.recipe, emit), orders, emit)
+
+    if outcome.ending == "pause":
+        emit(e.Paused(step=outcome.step))
+    elif outcome.ending == "discard":
+        emit(e.Stopped(step=outcome.step, saved=False))
+    else:
+        emit(e.PhaseEntered(name="saving"))
+        name = keep_adapter(run, workspace, overlaid, loaded)
+        desk.keep_overlay(workspace.adapters / name)
+        emit(memory(outcome.step, desk.device))
+        if outcome.ending == "stop":
+            emit(e.Stopped(step=outcome.step, saved=True, adapter=name))
+        else:
+            emit(e.Finished(run=run.id, adapter=name, seconds=time.monotonic() - began))
+    return outcome
+
+
+def prepare(job: TrainJob, loaded: LoadedBase) -> tuple[Material, Encoded]:
+    """Read, split and encode the rows. Raises `DataError` if nothing is left to learn."""
+    recipe, tokenizer = job.recipe, loaded.tokenizer
+    template.need_template(tokenizer)
+    dataset = read(job.data)
+    training_rows, held_out_rows = split(dataset.conversations, recipe.data.validation_fraction, recipe.training.seed)
+    encode: Callable[[Conversation], template.Example] = partial(
+        _encode, tokenizer=tokenizer, train_on=recipe.data.train_on
+    )
+    encoded = encode_all(training_rows, encode, recipe.data.max_tokens)
+    if not encoded.examples:
+        raise DataError(f"No row of {job.data.name} is left to learn from: {encoded.first_problem}", "Mend the rows.")
+    held_out = encode_all(held_out_rows, encode, recipe.data.max_tokens)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    schedule = Schedule.of(recipe.training, len(encoded.examples))
+    return Material(encoded.examples, held_out.examples, schedule, int(pad_id or 0)), encoded
+
+
+def _encode(conversation: Conversation, tokenizer: object, train_on: str) -> template.Example:
+    return template.encode(tokenizer, conversation, train_on)
+
+
+def checkpoint_layers(overlaid: PeftModel, recipe: Recipe, desk: Desk) -> None:
+    """Recompute activations instead of keeping them, in as many layers as the recipe asks for.
+
+    `auto` means all of them on a card and none on a CPU, whose memory is seldom what is short.
+    """
+    model = overlaid.get_base_model()
+    layers = [
+        module
+        for module in model.modules()
+        if hasattr(module, "gradient_checkpointing") and hasattr(module, "self_attn")
+    ]
+    wanted = recipe.memory.checkpointing
+    count = {"auto": len(layers) if desk.device.type == "cuda" else 0, "all": len(layers), "none": 0}.get(str(wanted))
+    count = min(int(wanted), len(layers)) if count is None else count
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    for i, layer in enumerate(layers):
+        layer.gradient_checkpointing = i < count
+
+
+def warnings(encoded: Encoded, recipe: Recipe, desk: Desk) -> list[e.Warned]:
+    """What the user should know before the first step."""
+    found = []
+    if encoded.num_cut:
+        found.append(
+            e.Warned(
+                message=f"{encoded.num_cut} rows are longer than {recipe.data.max_tokens} tokens and were cut.",
+                hint="Raise max_tokens to keep them whole.",
+            )
+        )
+    if encoded.num_dropped:
+        found.append(e.Warned(message=f"{encoded.num_dropped} rows cannot be used: {encoded.first_problem}"))
+    if desk.device.type == "cpu" and recipe.training.optimizer != "adamw_torch":
+        found.append(e.Warned(message="On a CPU the optimiser is plain AdamW: 8-bit and paged states need a card."))
+    return found
+
+
+def _prepared(material: Material, encoded: Encoded, overlaid: PeftModel, num_parameters: int) -> e.Prepared:
+    return e.Prepared(
+        num_steps=material.schedule.num_steps,
+        num_rows=len(material.rows),
+        num_held_out=len(material.held_out),
+        tokens_per_epoch=encoded.num_tokens,
+        supervised_tokens_per_epoch=encoded.num_supervised,
+        num_cut=encoded.num_cut,
+        num_dropped=encoded.num_dropped,
+        num_trainable=sum(parameter.numel() for parameter in trainable(overlaid).values()),
+        num_parameters=num_parameters,
+    )
+
+
+def _sampler(loaded: LoadedBase, recipe: Recipe, emit: Emit) -> Callable[[PeftModel, int], None]:
+    def sample(overlaid: PeftModel, step: int) -> None:
+        if not recipe.keep.sample_prompts:
+            return
+        emit(e.PhaseEntered(name="sampling"))
+        for prompt in recipe.keep.sample_prompts:
+            turns = [{"role": "user", "content": prompt}]
+            answer = reply(overlaid, loaded.tokenizer, turns, Sampling(max_tokens=SAMPLE_TOKENS))
+            emit(e.SampleWritten(step=step, prompt=prompt, text=answer.text))
+        emit(e.PhaseEntered(name="training"))
+
+    return sample
+
+
+def keep_adapter(run: RunFolder, workspace: Workspace, overlaid: PeftModel, loaded: LoadedBase) -> str:
+    """Save the adapter in the run's folder, then take it into the library; returns its name there."""
+    if run.adapter.exists():
+        # A run stopped and then gone on with: the newer adapter replaces the older in the run, not in the library.
+        shutil.rmtree(run.adapter)
+    save_adapter(run, overlaid, loaded.tokenizer)
+    return shelf.adopt(workspace, Path(run.adapter), run.name).name

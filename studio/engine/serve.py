@@ -1,0 +1,251 @@
+"""The engine's life: read wishes, do them one after another, end when nobody is left who might wish for more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from peft import PeftModel
+
+from studio import files
+from studio.engine import checkpoint
+from studio.engine.boundary import guarded
+from studio.engine.desk import Desk, base_alone
+from studio.engine.load import base_key, pick_device
+from studio.engine.reply import Reply, Sampling, last_is_question, reply
+from studio.engine.run import perform
+from studio.engine.train import Orders
+from studio.errors import BusyError, DataError
+from studio.models.bases import find_base
+from studio.places import Workspace
+from studio.recipe.recipe import Base as BaseSpec
+from studio.runs import events as e
+from studio.runs import wishes as w
+from studio.runs.engine import CURRENT, EXIT_BUSY
+from studio.runs.folder import RunFolder
+from studio.runs.processes import is_alive, own_start
+
+IDLE_SECONDS = 0.02
+ATTENDANCE_SECONDS = 1.0
+
+
+def serve(workspace: Workspace, device: str, session: Path) -> int:
+    """Hold the lease of `device` and work until released; returns the exit code."""
+    home = workspace.engine(device)
+    try:
+        with FileLock(home / "lock", timeout=0):
+            pid, process_started = own_start()
+            files.write_json(home / CURRENT, {"session": session.name, "pid": pid, "process_started": process_started})
+            news = e.event_file(session / "events.jsonl")
+            news.post(e.EngineReady(pid=pid, process_started=process_started, device=device))
+            for old in home.iterdir():
+                if old.is_dir() and old != session:
+                    files.remove(old)
+            Server(workspace, device, session).work()
+    except Timeout:
+        return EXIT_BUSY
+    return 0
+
+
+class Server:
+    """One engine at work."""
+
+    def __init__(self, workspace: Workspace, device: str, session: Path) -> None:
+        self.workspace = workspace
+        self.device = device
+        self.inbox = w.wish_file(session / "wishes.jsonl")
+        self.news = e.event_file(session / "events.jsonl")
+        self.desk = Desk(pick_device(device))
+        self.backlog: deque[w.Wish] = deque()
+        self.released = False
+        self._attendants: set[tuple[int, float]] = set()
+        self._hushed: set[str] = set()
+        self._looked = 0.0
+        self._pause = threading.Event()
+        # The system asks politely before it kills: a run in progress is paused, nothing of it is lost.
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "released", True))
+
+    def work(self) -> None:
+        """Do what is wished, in order."""
+        usable = True
+        while usable and not self.released:
+            self.collect()
+            if not self.backlog:
+                if not self._is_attended():
+                    return
+                self._pause.wait(IDLE_SECONDS)
+                continue
+            match self.backlog.popleft():
+                case w.Train(folder=folder):
+                    usable = self.train(RunFolder(Path(folder)))
+                case w.Say() as say:
+                    usable = self.say(say)
+                case _:
+                    pass  # it was for a run that has ended meanwhile
+
+    def collect(self) -> None:
+        """Read new wishes: those for the engine itself are done at once, the others join the backlog."""
+        for wish in self.inbox.read():
+            match wish:
+                case w.Release():
+                    self.released = True
+                case w.Attend(pid=pid, process_started=process_started):
+                    self._attendants.add((pid, process_started))
+                case w.Hush(ask=ask):
+                    self._hushed.add(ask)
+                case _:
+                    self.backlog.append(wish)
+
+    def _is_attended(self) -> bool:
+        """Whether anybody lives who might ask for more. Looked up once a second: it costs a system call each."""
+        now = time.monotonic()
+        if now - self._looked > ATTENDANCE_SECONDS:
+            self._looked = now
+            self._attendants = {one for one in self._attendants if is_alive(*one)}
+        return bool(self._attendants)
+
+    # --- training --------------------------------------------------------------------------------------------------
+
+    def train(self, run: RunFolder) -> bool:
+        """Do a run; returns whether this process may be used further."""
+        events = run.events
+        pid, process_started = own_start()
+        saved = checkpoint.newest(run)
+        from_step = saved[0] if saved else 0
+        events.post(e.Started(pid=pid, process_started=process_started, device=self.device, from_step=from_step))
+        with log_into(run.log):
+            usable = guarded(lambda: _perform(run, self), events.post)
+        self.news.post(e.RunEnded(run=run.id))
+        return usable
+
+    # --- chat ------------------------------------------------------------------------------------------------------
+
+    def say(self, wish: w.Say) -> bool:
+        """Answer in each lane in turn; returns whether this process may be used further."""
+        return guarded(lambda: self._answer(wish), lambda failed: self._ask_failed(wish, failed))
+
+    def _answer(self, wish: w.Say) -> None:
+        base = find_base(self.workspace, wish.base)
+        loaded, is_new = self.desk.lay_base(base, BaseSpec(id=base.id, quantisation=wish.quantisation))  # type: ignore[arg-type]
+        if is_new:
+            self.news.post(e.BaseLoaded(base=base.id, bytes=loaded.num_bytes, seconds=loaded.seconds))
+        for lane, (folder, turns) in enumerate(zip(wish.lanes, wish.turns, strict=True)):
+            if wish.ask in self._hushed:
+                return
+            with self.desk.lane(Path(folder) if folder else None) as (model, fingerprint, swap_seconds):
+                self._stream(wish, lane, model, turns, fingerprint, swap_seconds)
+
+    def answer_within(self, wish: w.Say, overlaid: PeftModel) -> None:
+        """Answer between two steps, with the base in training: its own lane is "", the base alone None."""
+        base = self.desk.base
+        assert base is not None
+        wanted = base_key(Path(wish.base), BaseSpec(id="", quantisation=wish.quantisation))  # type: ignore[arg-type]
+        if wanted[:2] != base.key[:2] or any(lane for lane in wish.lanes):
+            raise BusyError(
+                "A run is in progress: only its own base and overlay can answer now.", "Wait for its end, or pause it."
+            )
+        for lane, (folder, turns) in enumerate(zip(wish.lanes, wish.turns, strict=True)):
+            with base_alone(overlaid) if folder is None else contextlib.nullcontext(overlaid) as model:
+                self._stream(wish, lane, model, turns, "", 0.0)
+
+    def _stream(
+        self, wish: w.Say, lane: int, model: object, turns: list[dict[str, str]], fingerprint: str, swap_seconds: float
+    ) -> None:
+        assert self.desk.base is not None
+        if not last_is_question(turns):
+            raise DataError("There is nothing to answer.", "Write a message first.")
+        answer: Reply = reply(
+            model,  # type: ignore[arg-type]
+            self.desk.base.tokenizer,
+            turns,
+            Sampling.from_dict(wish.sampling),
+            on_text=lambda text: self.news.post(e.TextStreamed(ask=wish.ask, lane=lane, text=text)),
+            should_stop=lambda: self._is_hushed(wish.ask),
+        )
+        self.news.post(
+            e.Answered(
+                ask=wish.ask,
+                lane=lane,
+                text=answer.text,
+                adapter=fingerprint,
+                num_tokens=answer.num_tokens,
+                seconds=answer.seconds,
+                swap_seconds=swap_seconds,
+                stopped=answer.stopped,
+            )
+        )
+
+    def _is_hushed(self, ask: str) -> bool:
+        self.collect()
+        return ask in self._hushed or self.released
+
+    def _ask_failed(self, wish: w.Say, failed: e.Failed) -> None:
+        self.news.post(e.AskFailed(ask=wish.ask, message=failed.message, hint=failed.hint))
+
+
+class RunOrders(Orders):
+    """The wishes for one run, read at each step boundary."""
+
+    def __init__(self, run: RunFolder, server: Server) -> None:
+        self._run = run
+        self._server = server
+
+    def update(self, model: PeftModel) -> None:
+        """Take in what was wished since the last step, and answer questions."""
+        self.save_now = self.evaluate_now = self.sample_now = False
+        server = self._server
+        server.collect()
+        waiting, server.backlog = server.backlog, deque()
+        for wish in waiting:
+            self._take(wish, model)
+        if server.released:
+            self.ending = "pause"
+
+    def _take(self, wish: w.Wish, model: PeftModel) -> None:
+        server, mine = self._server, getattr(wish, "run", self._run.id) == self._run.id
+        match wish:
+            case w.Say():
+                guarded(lambda: server.answer_within(wish, model), lambda failed: server._ask_failed(wish, failed))
+            case w.Train():
+                server.backlog.append(wish)
+            case w.Stop(save=save) if mine:
+                self.ending = "stop" if save else "discard"
+            case w.Pause() if mine:
+                self.ending = "pause"
+            case w.SaveNow() if mine:
+                self.save_now = True
+            case w.EvaluateNow() if mine:
+                self.evaluate_now = True
+            case w.SampleNow() if mine:
+                self.sample_now = True
+
+
+def _perform(run: RunFolder, server: Server) -> None:
+    perform(run, server.workspace, server.desk, RunOrders(run, server), run.events.post)
+
+
+@contextlib.contextmanager
+def log_into(path: Path) -> Iterator[None]:
+    """Send what this process and its C libraries print to `path` for the time being."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    with open(path, "ab") as log:
+        for stream, _ in kept:
+            os.dup2(log.fileno(), stream)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in kept:
+            os.dup2(copy, stream)
+            os.close(copy)

@@ -1,0 +1,229 @@
+"""QLoRA, from top to bottom.
+
+A frozen base in 4 bits carries an overlay in 32 bits; only the overlay learns. One optimizer step sums the loss of its
+micro-batches over their supervised tokens and divides by the number of those, so that how the rows were split makes no
+difference (1 x 8 rows learn what 8 x 1 do).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
+
+from studio.engine import checkpoint
+from studio.engine.batches import MicroBatch, Schedule, micro_batches
+from studio.engine.loss import LogitShape, supervised_loss
+from studio.engine.measure import memory
+from studio.engine.overlay import delta_norm, trainable
+from studio.engine.template import Example
+from studio.errors import DivergedError
+from studio.recipe.recipe import Recipe
+from studio.runs import events as e
+from studio.runs.folder import RunFolder
+
+Emit = Callable[[e.Event], None]
+
+
+class Learner(nn.Module):
+    """Model and loss as one module: hidden states in, one number out. The logits of a batch never exist as a whole."""
+
+    def __init__(self, overlaid: PeftModel) -> None:
+        super().__init__()
+        self.overlaid = overlaid
+        language_model = overlaid.get_base_model()
+        self._body = language_model.base_model
+        self._head = language_model.get_output_embeddings()
+        self._shape = LogitShape.of(language_model.config)
+
+    def forward(self, batch: MicroBatch) -> Tensor:
+        """Sum of the loss over the supervised tokens of `batch`, in fp32."""
+        device = self._head.weight.device
+        # No attention mask and no cache: with either, the conversations of a packed row would read each other.
+        hidden_BTH = self._body(
+            input_ids=batch.ids_BT.to(device),
+            position_ids=batch.positions_BT.to(device),
+            attention_mask=None,
+            use_cache=False,
+        ).last_hidden_state
+        return supervised_loss(hidden_BTH, self._head, batch.targets_BT.to(device), self._shape)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run works on: encoded rows, those held out, and the order of the first."""
+
+    rows: Sequence[Example]
+    held_out: Sequence[Example]
+    schedule: Schedule
+    pad_id: int
+
+
+class Orders:
+    """What the loop asks its owner at each step boundary; the engine overrides this with the wishes it was sent."""
+
+    ending: str = ""  # "", "stop", "discard" or "pause"
+    save_now = False
+    evaluate_now = False
+    sample_now = False
+
+    def update(self, model: PeftModel) -> None:
+        """Read wishes; answer questions that can be answered between two steps."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the loop ended: after which step, and by whose wish ("" when all steps were taken)."""
+
+    step: int
+    ending: str
+
+
+def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top to bottom
+    run: RunFolder,
+    recipe: Recipe,
+    overlaid: PeftModel,
+    material: Material,
+    sample: Callable[[PeftModel, int], None],
+    orders: Orders,
+    emit: Emit,
+) -> Outcome:
+    """Train `overlaid` to the end of its schedule, or until `orders` ends it. Goes on from the newest good checkpoint.
+
+    Raises `DivergedError` before a NaN could reach the weights, `DiskFullError` with the last checkpoint untouched.
+    """
+    training, keep, num_steps = recipe.training, recipe.keep, material.schedule.num_steps
+    device = next(overlaid.parameters()).device
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    parameters = list(trainable(overlaid).values())
+    optimizer = make_optimizer(recipe, parameters, device)
+    rate = make_rate(recipe, optimizer, num_steps)
+    learner, optimizer = accelerator.prepare(Learner(overlaid), optimizer)
+
+    saved = checkpoint.newest(run)
+    step = checkpoint.restore(run, saved[1], overlaid, optimizer.optimizer, rate) if saved else 0
+    if step == 0:
+        evaluate(learner, recipe, material, 0, emit)
+        sample(overlaid, 0)
+
+    emit(e.PhaseEntered(name="training"))
+    while step < num_steps:
+        began = time.perf_counter()
+        learner.train()
+        rows = [material.rows[i] for i in material.schedule.rows(step + 1)]
+        batches = micro_batches(rows, training, recipe.data.packing, material.pad_id)
+        num_supervised = sum(batch.num_supervised for batch in batches)
+
+        loss = torch.zeros((), device=device)
+        for batch in batches:
+            # Gradients are averaged over processes by DDP: multiplied back, their sum over all tokens counts each once.
+            part = learner(batch) / num_supervised
+            accelerator.backward(part)
+            loss += part.detach()
+
+        grad_norm = accelerator.clip_grad_norm_(parameters, training.max_grad_norm or math.inf)
+        # The one point per step where the processor waits for the card.
+        loss_now, grad_norm_now = float(loss), float(grad_norm)
+        if not (math.isfinite(loss_now) and math.isfinite(grad_norm_now)):
+            raise diverged(step + 1, loss_now, rows, training.learning_rate)
+
+        learning_rate = float(rate.get_last_lr()[0])
+        optimizer.step()
+        rate.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        emit(
+            e.StepTaken(
+                step=step,
+                epoch=material.schedule.epoch(step),
+                loss=loss_now,
+                learning_rate=learning_rate,
+                grad_norm=grad_norm_now,
+                num_tokens=sum(batch.num_tokens for batch in batches),
+                num_supervised=num_supervised,
+                seconds=time.perf_counter() - began,
+                delta_norm=float(delta_norm(overlaid)),
+            )
+        )
+
+        orders.update(overlaid)
+        is_last = step == num_steps
+        if is_last or orders.evaluate_now or due(step, keep.evaluate_every_steps):
+            evaluate(learner, recipe, material, step, emit)
+        if is_last or orders.sample_now or due(step, keep.sample_every_steps):
+            sample(overlaid, step)
+        if is_last or orders.save_now or due(step, keep.checkpoint_every_steps) or orders.ending in ("stop", "pause"):
+            folder = checkpoint.save(run, step, overlaid, optimizer.optimizer, rate, keep=keep.checkpoints_kept)
+            num_bytes = sum(path.stat().st_size for path in folder.iterdir())
+            emit(e.CheckpointSaved(step=step, path=f"checkpoints/{folder.name}", bytes=num_bytes))
+        if step % 10 == 1 or is_last:
+            emit(memory(step, device))
+        if orders.ending and not is_last:
+            return Outcome(step, orders.ending)
+    return Outcome(step, "")
+
+
+def due(step: int, every_steps: int) -> bool:
+    """Whether something that happens every `every_steps` (0: never) happens after `step`."""
+    return every_steps > 0 and step % every_steps == 0
+
+
+def evaluate(learner: nn.Module, recipe: Recipe, material: Material, step: int, emit: Emit) -> None:
+    """Emit the mean loss over the supervised tokens of the held-out rows; dropout off, weights untouched."""
+    if not material.held_out:
+        return
+    emit(e.PhaseEntered(name="evaluating"))
+    learner.eval()
+    total, num_supervised = 0.0, 0
+    with torch.no_grad():
+        for batch in micro_batches(material.held_out, recipe.training, recipe.data.packing, material.pad_id):
+            total += float(learner(batch))
+            num_supervised += batch.num_supervised
+    emit(e.Evaluated(step=step, loss=total / num_supervised, num_supervised=num_supervised))
+    emit(e.PhaseEntered(name="training"))
+
+
+def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter], device: torch.device) -> Optimizer:
+    """AdamW over the overlay: bitsandbytes' 8-bit or paged one on a card, torch's on a CPU, where paging has no meaning."""
+    training = recipe.training
+    options: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    if device.type == "cpu" or training.optimizer == "adamw_torch":
+        return torch.optim.AdamW(parameters, fused=device.type == "cuda", **options)
+    import bitsandbytes as bnb
+
+    kinds = {
+        "adamw_8bit": bnb.optim.AdamW8bit,
+        "paged_adamw_8bit": bnb.optim.PagedAdamW8bit,
+        "paged_adamw_32bit": bnb.optim.PagedAdamW32bit,
+    }
+    optimizer: Optimizer = kinds[training.optimizer](parameters, **options)
+    return optimizer
+
+
+def make_rate(recipe: Recipe, optimizer: Optimizer, num_steps: int) -> LRScheduler:
+    """The learning rate over the steps: a climb from zero, then the recipe's curve."""
+    training = recipe.training
+    name = "constant_with_warmup" if training.schedule == "constant" else training.schedule
+    warmup_steps = math.ceil(training.warmup_fraction * num_steps)
+    rate: LRScheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=num_steps)
+    return rate
+
+
+def diverged(step: int, loss: float, rows: Sequence[Example], learning_rate: float) -> DivergedError:
+    """The error for a loss or gradient that is no number: which step, which rows, what to try."""
+    what = "The gradient" if math.isfinite(loss) else "The loss"
+    numbers = ", ".join(str(row.row + 1) for row in rows[:8])
+    return DivergedError(
+        f"{what} became infinite or not a number at step {step} (rows {numbers}{', ...' if len(rows) > 8 else ''}).",
+        f"Nothing was spoilt: the last checkpoint is good. Try a learning rate of {learning_rate / 3:.1e}.",
+    )

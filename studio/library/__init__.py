@@ -1,0 +1,1 @@
+"""The library: adapters as plain PEFT folders, found, taken in, checked, named and thrown away."""

@@ -1,0 +1,1 @@
+"""Training memory: what a recipe will take, and what the card has."""

@@ -1,0 +1,104 @@
+"""What of a recipe matters for memory, as plain numbers.
+
+The estimate is a function of a model's facts and of this. A recipe for our own engine becomes one with `Setup.of`;
+measurements made with other training programs are entered by saying what those did instead (another loss, another
+adapter dtype, norms kept in 32 bit).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from studio.errors import Problem, RecipeError
+from studio.models.facts import LinearShape, ModelFacts
+from studio.recipe.recipe import Recipe
+
+CHUNK_ROWS = 1024
+_DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One training setup. All `_bytes` are per element; tokens are those of one micro-batch.
+
+    `targets` are the linear layers of one block that get an adapter. The loss holds `logit_bytes` per vocabulary entry
+    for `chunk_rows` tokens at a time, or for all of them if that is None.
+    """
+
+    tokens: int
+    supervised_tokens: int
+    quantisation: str
+    double_quantisation: bool
+    targets: tuple[LinearShape, ...]
+    rank: int
+    checkpointed_layers: int
+    optimizer: str
+    dora: bool = False
+    offload: bool = False
+    compute_bytes: int = 2
+    embedding_bytes: int = 2
+    small_bytes: int = 2
+    adapter_bytes: int = 4
+    residual_bytes: int = 2
+    logit_bytes: float = 6.0
+    chunk_rows: int | None = CHUNK_ROWS
+
+    @classmethod
+    def of(cls, facts: ModelFacts, recipe: Recipe) -> Setup:
+        """What our own engine does for `recipe`. Raises `RecipeError` if a target is no module of this model."""
+        compute_bytes = _DTYPE_BYTES[recipe.base.compute_dtype]
+        tokens = micro_batch_tokens(recipe)
+        return cls(
+            tokens=tokens,
+            # The worst micro-batch counts: one in which nearly every token is an answer.
+            supervised_tokens=tokens,
+            quantisation=recipe.base.quantisation,
+            double_quantisation=recipe.base.double_quantisation,
+            targets=target_shapes(facts, recipe.adapter.targets),
+            rank=recipe.adapter.rank,
+            checkpointed_layers=checkpointed_layers(facts, recipe.memory.checkpointing),
+            optimizer=recipe.training.optimizer,
+            dora=recipe.adapter.dora,
+            offload=recipe.memory.offload,
+            compute_bytes=compute_bytes,
+            embedding_bytes=compute_bytes,
+            small_bytes=compute_bytes,
+            residual_bytes=compute_bytes,
+        )
+
+
+def micro_batch_tokens(recipe: Recipe) -> int:
+    """Tokens of the largest micro-batch: as stated, or rows of full length; never less than one full row."""
+    longest = recipe.data.max_tokens
+    if recipe.training.micro_batch_rows is not None:
+        return recipe.training.micro_batch_rows * longest
+    return max(recipe.training.micro_batch_tokens or 0, longest)
+
+
+def checkpointed_layers(facts: ModelFacts, checkpointing: str | int) -> int:
+    """How many blocks forget their activations. `auto` counts as all: it gives way to whatever the card allows."""
+    if checkpointing == "none":
+        return 0
+    return min(checkpointing, facts.num_layers) if isinstance(checkpointing, int) else facts.num_layers
+
+
+def target_shapes(facts: ModelFacts, targets: str | tuple[str, ...]) -> tuple[LinearShape, ...]:
+    """The linear layers of one block that `adapter.targets` means, matched by the last part of their names as PEFT does.
+
+    Raises `RecipeError` if a name fits no layer, unless the model's own names are only guessed.
+    """
+    shapes = facts.linear_shapes()
+    if targets == "all-linear":
+        return tuple(shapes)
+    stated = facts.attention_modules if targets == "attention" else targets
+    names = {target.rsplit(".", 1)[-1] for target in stated}
+    known = {shape.name for shape in shapes}
+    unknown = sorted(names - known)
+    if unknown and not facts.is_guess:
+        problem = Problem(
+            field="adapter.targets",
+            message=f"this model has no layer called {', '.join(unknown)}.",
+            fix=f"Choose from {', '.join(dict.fromkeys(shape.name for shape in shapes))}, or use all-linear.",
+        )
+        raise RecipeError([problem])
+    return tuple(shape for shape in shapes if shape.name in names)

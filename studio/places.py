@@ -1,0 +1,75 @@
+"""Where everything lives on the user's computer. Nobody else joins these paths."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+RESOURCES = Path(__file__).resolve().parent.parent / "resources"
+EXAMPLES = RESOURCES / "examples"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds a user's work. Delete it and the program is as new."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Workspace:
+        """`OVERLAY_HOME`, else the platform's data folder."""
+        home = os.environ.get("OVERLAY_HOME")
+        root = Path(home) if home else Path(platformdirs.user_data_dir("overlay-studio", appauthor=False))
+        return cls(root.expanduser().resolve())
+
+    @property
+    def bases(self) -> Path:
+        """Imported base models, one folder each."""
+        return self.root / "bases"
+
+    @property
+    def runs(self) -> Path:
+        """One folder per training run."""
+        return self.root / "runs"
+
+    @property
+    def adapters(self) -> Path:
+        """The library: one PEFT folder per adapter."""
+        return self.root / "adapters"
+
+    @property
+    def exports(self) -> Path:
+        """Merged models and files for other programs."""
+        return self.root / "exports"
+
+    @property
+    def chats(self) -> Path:
+        """Transcripts, one JSON-lines file each."""
+        return self.root / "chats"
+
+    @property
+    def trash(self) -> Path:
+        """What was removed and can be put back."""
+        return self.root / "trash"
+
+    @property
+    def jobs(self) -> Path:
+        """One folder per import, merge or export: its job, events and log."""
+        return self.root / "jobs"
+
+    @property
+    def recipes(self) -> Path:
+        """Recipes saved from the window."""
+        return self.root / "recipes"
+
+    @property
+    def settings(self) -> Path:
+        """What the window remembers."""
+        return self.root / "settings.json"
+
+    def engine(self, device: str) -> Path:
+        """The mailbox of the engine that holds `device` (`cuda-0`, `cpu`): one engine, one lease."""
+        return self.root / "engine" / device

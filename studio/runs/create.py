@@ -1,0 +1,113 @@
+"""From a recipe to a run folder, with every input pinned down; and from a run folder back to the question whether they still hold."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from studio import files
+from studio.errors import ChangedError, DamagedError, RecipeError, StudioError
+from studio.models.bases import Base, find_base
+from studio.places import Workspace
+from studio.recipe.check import check
+from studio.recipe.recipe import Recipe
+from studio.recipe.toml import from_dict, resolve_data, to_dict
+from studio.runs.folder import RunFolder
+
+_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "overlay-studio")
+_TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What `job.json` of a training run says, read back."""
+
+    recipe: Recipe
+    base: Path
+    data: Path
+    device: str
+
+
+def create_run(
+    workspace: Workspace, recipe: Recipe, *, device: str, recipe_folder: Path | None = None, name: str | None = None
+) -> RunFolder:
+    """A new run folder for `recipe`. Nothing is trained yet.
+
+    Raises `RecipeError`, `BaseModelError` or `DataError` before anything is written.
+    """
+    problems = check(recipe)
+    if problems:
+        raise RecipeError(problems)
+    base = find_base(workspace, recipe.base.id)
+    data = resolve_data(recipe.data.path, recipe_folder)
+    job = {
+        "recipe": to_dict(recipe),
+        "device": device,
+        "base": {"id": base.id, "path": str(base.path), "hub_id": base.hub_id, "revision": base.revision},
+        "data": {"path": str(data)},
+        "inputs": inputs(base, data),
+        "versions": versions(),
+    }
+    return RunFolder.create(workspace, name or recipe.name, job)
+
+
+def read_job(run: RunFolder) -> TrainJob:
+    """The job of a run. Raises `DamagedError` if it is not one of ours."""
+    try:
+        job = run.job
+        return TrainJob(from_dict(job["recipe"]), Path(job["base"]["path"]), Path(job["data"]["path"]), str(job["device"]))
+    except (KeyError, TypeError, RecipeError) as error:
+        raise DamagedError(f"The job.json of {run.id} cannot be understood.", "Start a new run.") from error
+
+
+def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
+    """Raise `ChangedError` if the run's base, data or template is no longer what it was at the start."""
+    job = read_job(run)
+    try:
+        now = inputs(find_base(workspace, str(job.base)), job.data)
+    except FileNotFoundError as error:
+        raise ChangedError(
+            f"The dataset of {run.name} is gone: {job.data}.", "Put it back, or start a new run."
+        ) from error
+    was: dict[str, Any] = run.job["inputs"]
+    changed = [name for name, value in now.items() if was.get(name) != value]
+    if changed:
+        raise ChangedError(
+            f"The {' and the '.join(changed)} of {run.name} changed since it began: going on would be another experiment.",
+            "Put the old files back, or start a new run.",
+        )
+
+
+def inputs(base: Base, data: Path) -> dict[str, str]:
+    """Hashes of what a run depends on: `base`, `dataset`, `chat template`."""
+    template = hashlib.sha256()
+    for name in _TEMPLATE_FILES:
+        path = base.path / name
+        template.update(path.read_bytes() if path.is_file() else b"-")
+    return {"base": base.fingerprint, "dataset": files.sha256(data), "chat template": template.hexdigest()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that make the numbers, as installed; absent ones are left out."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def explain(error: BaseException) -> tuple[str, str, str]:
+    """(kind, message, hint) of an error, for a `Failed` event; ours in full, others in one honest sentence."""
+    if isinstance(error, StudioError):
+        return error.kind, error.message, error.hint
+    first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    return (
+        "internal",
+        f"Something went wrong inside Overlay Studio: {first}",
+        "This is our fault. The log has the details; what was saved before is untouched.",
+    )

@@ -1,0 +1,66 @@
+"""Imports, merges and exports: a folder with a job and its events, and a worker process that needs no card."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from studio import files
+from studio.errors import EngineError, StudioError
+from studio.places import Workspace
+from studio.runs import events as e
+from studio.runs.engine import spawn_python
+from studio.runs.lines import Mailbox
+from studio.runs.processes import signal_name
+
+
+@dataclass
+class Job:
+    """A piece of work in a process of its own. Poll `read`; the last event is `Finished`, `Failed` or `Died`."""
+
+    path: Path
+    process: subprocess.Popen[bytes]
+    events: Mailbox[e.Event]
+    _ended: bool = False
+
+    def read(self) -> list[e.Event]:
+        """New events. A worker that ended without a last word is given one."""
+        # Looked at before reading: what the worker wrote before its end must not be missed.
+        code = self.process.poll()
+        events = [] if self._ended else self.events.read()
+        if any(isinstance(event, e.ENDINGS) for event in events):
+            self._ended = True
+        elif code is not None and not self._ended:
+            self._ended = True
+            lines = (self.path / "log.txt").read_text("utf-8", "replace").splitlines()[-12:]
+            events.append(e.Died(exit_code=code, signal=signal_name(code), last_lines=lines))
+        return events
+
+    def cancel(self) -> None:
+        """End it. Whatever it was building lies in a temporary folder that nobody will look at."""
+        self.process.terminate()
+
+
+def start_job(workspace: Workspace, kind: str, arguments: dict[str, Any]) -> Job:
+    """Begin a job of `kind` (`import`, `merge`) with plain JSON values as arguments."""
+    path = workspace.jobs / f"{time.strftime('%Y-%m-%d_%H%M%S')}_{kind}-{uuid4().hex[:6]}"
+    files.write_json(path / "job.json", {"kind": kind, "created": time.time(), "arguments": arguments})
+    process = spawn_python(["studio.engine", "job", str(path)], path / "log.txt", workspace)
+    return Job(path, process, e.event_file(path / "events.jsonl"))
+
+
+def failure(event: e.Event) -> StudioError | None:
+    """The error that an ending stands for, or None if it went well or is no ending."""
+    match event:
+        case e.Failed(message=message, hint=hint):
+            return StudioError(message, hint)
+        case e.Died(signal=signal, exit_code=code, last_lines=lines):
+            cause = f"was ended by {signal}" if signal else f"ended with exit code {code}"
+            last = f" Its last line: {lines[-1]}" if lines else ""
+            return EngineError(f"The worker {cause} without a last word.{last}", "Try again; its log has more.")
+        case _:
+            return None

@@ -1,0 +1,174 @@
+"""What a run looks like now: a fold over its events. Live and replayed runs go through the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from studio.runs import events as e
+
+
+class Status(StrEnum):
+    """Where a run stands. The words shown to users are the window's."""
+
+    WAITING = "waiting"
+    LOADING = "loading"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_live(self) -> bool:
+        """A process should be at work on it."""
+        return self in (Status.LOADING, Status.RUNNING)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a run is not running: what happened and what to do."""
+
+    message: str
+    hint: str = ""
+
+
+@dataclass
+class RunState:
+    """A run's picture. `advance` is the only way in which it changes."""
+
+    status: Status = Status.WAITING
+    phase: str = ""
+    device: str = ""
+    pid: int | None = None
+    process_started: float = 0.0
+    began: float | None = None
+    ended: float | None = None
+    prepared: e.Prepared | None = None
+    steps: list[e.StepTaken] = field(default_factory=list)
+    evaluations: list[e.Evaluated] = field(default_factory=list)
+    samples: list[e.SampleWritten] = field(default_factory=list)
+    checkpoints: list[e.CheckpointSaved] = field(default_factory=list)
+    warnings: list[e.Warned] = field(default_factory=list)
+    memory: e.MemoryMeasured | None = None
+    adapter: str = ""
+    ending: Ending | None = None
+
+    @classmethod
+    def replay(cls, events: Iterable[e.Event]) -> RunState:
+        """The state after these events; any prefix of an event file is a valid argument."""
+        state = cls()
+        for event in events:
+            state.advance(event)
+        return state
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken."""
+        return self.steps[-1].step if self.steps else 0
+
+    @property
+    def num_steps(self) -> int | None:
+        """Optimizer steps in all, once known."""
+        return self.prepared.num_steps if self.prepared else None
+
+    @property
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, training loss) of each step of the curve that counts."""
+        return [(taken.step, taken.loss) for taken in self.steps]
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate from the last 20 steps: None before the third one."""
+        recent = self.steps[-20:]
+        if self.num_steps is None or len(recent) < 3:
+            return None
+        # The first step warms caches up and says little about the others.
+        mean = sum(taken.seconds for taken in recent[1:]) / (len(recent) - 1)
+        return mean * (self.num_steps - self.step)
+
+    def advance(self, event: e.Event) -> None:
+        """Take one event in. Events that are none of a run's business are passed over."""
+        match event:
+            case e.Started():
+                self._begin(event)
+            case e.Prepared():
+                self.prepared = event
+            case e.PhaseEntered(name=name):
+                self._enter(name)
+            case e.StepTaken():
+                self.steps.append(event)
+                self.status = Status.RUNNING
+            case e.Evaluated():
+                self.evaluations.append(event)
+            case e.SampleWritten():
+                self.samples.append(event)
+            case e.CheckpointSaved():
+                self.checkpoints.append(event)
+            case e.MemoryMeasured():
+                self.memory = event
+            case e.Warned():
+                self.warnings.append(event)
+            case _:
+                self._end(event)
+
+    def _begin(self, event: e.Started) -> None:
+        self.status, self.phase, self.ending, self.ended = Status.LOADING, "", None, None
+        self.device, self.pid, self.process_started = event.device, event.pid, event.process_started
+        self.began = event.time if self.began is None else self.began
+        # Steps beyond the checkpoint from which the run goes on are taken again: the curve shows them once.
+        self.steps = [taken for taken in self.steps if taken.step <= event.from_step]
+        self.evaluations = [found for found in self.evaluations if found.step <= event.from_step]
+        self.samples = [sample for sample in self.samples if sample.step <= event.from_step]
+        self.checkpoints = [saved for saved in self.checkpoints if saved.step <= event.from_step]
+
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        if phase == "training":
+            self.status = Status.RUNNING
+
+    def _end(self, event: e.Event) -> None:
+        match event:
+            case e.Finished(adapter=adapter):
+                self.status, self.adapter = Status.FINISHED, adapter
+            case e.Stopped(saved=saved, adapter=adapter):
+                self.status, self.adapter = Status.STOPPED, adapter
+                self.ending = Ending(
+                    f"Stopped at step {event.step}." if saved else f"Stopped at step {event.step} without saving.",
+                    "Resume goes on from there." if saved else "Resume goes on from the last checkpoint.",
+                )
+            case e.Paused(step=step):
+                self.status = Status.PAUSED
+                self.ending = Ending(f"Paused at step {step}. The card is free.", "Resume goes on from there.")
+            case e.Failed(message=message, hint=hint):
+                self.status, self.ending = Status.FAILED, Ending(message, hint)
+            case e.Died():
+                self.status, self.ending = Status.INTERRUPTED, _death(event, self.checkpoints)
+            case _:
+                return
+        self.ended, self.phase, self.pid = event.time, "", None
+
+
+def _death(event: e.Died, checkpoints: list[e.CheckpointSaved]) -> Ending:
+    causes = {
+        "SIGKILL": "The engine was killed (by you, or by the system because memory ran out).",
+        "SIGTERM": "The engine was asked to end by the system.",
+        "SIGSEGV": "The engine crashed inside a library.",
+        "SIGABRT": "The engine crashed inside a library.",
+    }
+    if event.signal is not None:
+        cause = causes.get(event.signal, f"The engine was ended by {event.signal}.")
+    elif event.exit_code is not None:
+        cause = f"The engine ended with exit code {event.exit_code} and no last word."
+    else:
+        cause = "The engine is gone without a last word: it was killed, or the computer was switched off."
+    if checkpoints:
+        return Ending(cause, f"Resume goes on from step {checkpoints[-1].step}: nothing before it is lost.")
+    return Ending(cause, "There was no checkpoint yet: resume begins again.")
+
+
+def without_curves(state: RunState) -> RunState:
+    """The same state with empty curves, for lists of many runs."""
+    return replace(state, steps=state.steps[-1:], evaluations=state.evaluations[-1:], samples=[])

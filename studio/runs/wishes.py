@@ -1,0 +1,102 @@
+"""What is asked of an engine, in the imperative. Wishes are lines of a file: a new window can ask, and so can a command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio.runs.lines import Mailbox, Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """Something asked of an engine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attend(Wish):
+    """Stay while the process `pid`, started at `process_started`, lives: it may ask for more. An engine nobody attends ends."""
+
+    pid: int
+    process_started: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Wish):
+    """Begin the run in this folder, or go on with it."""
+
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop(Wish):
+    """End the run at the next step: with `save`, in a state that can go on and with its adapter in the library."""
+
+    run: str
+    save: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause(Wish):
+    """Save a checkpoint at the next step and give the card back."""
+
+    run: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveNow(Wish):
+    """Save a checkpoint at the next step and go on."""
+
+    run: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateNow(Wish):
+    """Measure the held-out rows at the next step and go on."""
+
+    run: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleNow(Wish):
+    """Answer the recipe's sample prompts at the next step and go on."""
+
+    run: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Say(Wish):
+    """Answer the same turns in each lane, one after another, on one loaded base.
+
+    `base` is a folder. A lane is an adapter's folder, or None for the base alone. `turns` are `{"role", "content"}`
+    per lane, since lanes remember their own answers. While a run trains on that base, the empty string stands for the
+    overlay in training.
+    """
+
+    ask: str
+    base: str
+    quantisation: str
+    lanes: list[str | None]
+    turns: list[list[dict[str, str]]]
+    sampling: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hush(Wish):
+    """Stop answering."""
+
+    ask: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release(Wish):
+    """End the engine and give back all its memory; a run in progress is paused first."""
+
+
+WISHES: Vocabulary[Wish] = Vocabulary("wish", Wish.__subclasses__())
+
+
+def wish_file(path: Path) -> Mailbox[Wish]:
+    """The wish file at `path`."""
+    return Mailbox(path, WISHES)

@@ -1,0 +1,80 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from studio.engine.batches import Schedule, best_fit, collate, encode_all, micro_batches
+from studio.engine.loss import IGNORED
+from studio.engine.template import Example
+from studio.recipe.recipe import Training
+
+examples = st.lists(
+    st.integers(2, 40).map(lambda n: Example(tuple(range(3, 3 + n)), (False, *(True,) * (n - 1)), 0)),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(examples, st.integers(40, 200))
+def test_packs_hold_every_row_once_within_the_room(rows, room):
+    packs = best_fit(rows, room)
+    assert sorted(len(x.ids) for pack in packs for x in pack) == sorted(len(x.ids) for x in rows)
+    assert all(sum(len(x.ids) for x in pack) <= room for pack in packs)
+
+
+@given(examples, st.booleans(), st.integers(1, 5))
+def test_no_supervised_token_is_lost_however_rows_are_split(rows, packing, micro_batch_rows):
+    for training in (
+        Training(micro_batch_rows=micro_batch_rows, micro_batch_tokens=None),
+        Training(micro_batch_tokens=64),
+    ):
+        batches = micro_batches(rows, training, packing, pad_id=0)
+        assert sum(batch.num_supervised for batch in batches) == sum(x.num_supervised for x in rows)
+        assert sum(batch.num_tokens for batch in batches) == sum(len(x.ids) for x in rows)
+
+
+def test_the_next_token_is_asked_for_and_never_the_neighbours_first():
+    a, b = Example((5, 6, 7), (False, True, True), 0), Example((8, 9), (True, True), 1)
+    batch = collate([[a, b]], pad_id=0)
+    assert batch.targets_BT.tolist() == [[6, 7, IGNORED, 9, IGNORED]]
+    assert batch.positions_BT.tolist() == [[0, 1, 2, 0, 1]]
+
+
+def test_padding_is_never_asked_for():
+    batch = collate([[Example((5, 6, 7), (True,) * 3, 0)], [Example((8, 9), (True,) * 2, 1)]], pad_id=0)
+    assert batch.ids_BT.tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert batch.targets_BT.tolist() == [[6, 7, IGNORED], [9, IGNORED, IGNORED]]
+
+
+@given(st.integers(1, 50), st.integers(1, 60), st.integers(1, 4), st.integers(0, 99))
+def test_each_epoch_sees_each_row_once(num_rows, batch_rows, epochs, seed):
+    schedule = Schedule.of(Training(epochs=epochs, batch_rows=batch_rows, seed=seed), num_rows)
+    per_epoch = schedule.steps_per_epoch
+    assert schedule.num_steps == epochs * per_epoch
+    for epoch in range(epochs):
+        seen = [row for step in range(per_epoch) for row in schedule.rows(epoch * per_epoch + step + 1)]
+        assert sorted(seen) == list(range(num_rows))
+
+
+def test_epochs_differ_in_order_and_seeds_repeat():
+    schedule = Schedule(num_rows=32, batch_rows=32, num_steps=2, seed=1)
+    assert schedule.rows(1) != schedule.rows(2)
+    assert schedule.rows(2) == Schedule(num_rows=32, batch_rows=32, num_steps=9, seed=1).rows(2)
+
+
+def test_cut_rows_are_counted_and_rows_without_an_answer_left_are_dropped():
+    from studio.data.conversation import Conversation, Message
+
+    def encode(conversation):
+        length = len(conversation.messages[0].content)
+        return Example(tuple(range(length)), (False,) * 5 + (True,) * (length - 5), conversation.row)
+
+    rows = [Conversation((Message("user", "x" * n),), row=i, line=i + 1) for i, n in enumerate((6, 9, 30))]
+    encoded = encode_all(rows, encode, max_tokens=8)
+    assert (encoded.num_cut, encoded.num_dropped, len(encoded.examples)) == (2, 0, 3)
+    encoded = encode_all(rows, encode, max_tokens=5)
+    assert (encoded.num_dropped, encoded.first_problem[:6]) == (3, "line 1")
+
+
+def test_tensors_are_what_models_expect():
+    batch = collate([[Example((1, 2), (True, True), 0)]], pad_id=0)
+    assert {batch.ids_BT.dtype, batch.targets_BT.dtype, batch.positions_BT.dtype} == {torch.long}
