@@ -61,6 +61,11 @@ class Workspace:
         return self.root / "jobs"
 
     @property
+    def logs(self) -> Path:
+        """What went wrong, for us to read."""
+        return self.root / "logs"
+
+    @property
     def recipes(self) -> Path:
         """Recipes saved from the window."""
         return self.root / "recipes"

@@ -1,0 +1,1 @@
+"""The window of Overlay Studio. It imports Qt and the core, never torch: everything heavy happens in the engine."""

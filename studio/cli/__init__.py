@@ -55,7 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     output = Output(sys.stdout, sys.stderr)
-    workspace = Workspace.default()
+    try:
+        workspace = Workspace.default()
+    except RuntimeError:
+        output.note("overlay: OVERLAY_HOME names the home of a user who does not exist here.\nSet it to a folder.")
+        return CAN_BE_MENDED
     try:
         return _run(arguments, output, workspace)
     except BrokenPipeError:
@@ -108,7 +112,7 @@ def _tell(error: Exception, output: Output, workspace: Workspace) -> int:
     if told is not None:
         output.note("\n".join(filter(None, [f"overlay: {told.message}", told.hint])))
         return OUR_FAULT if isinstance(told, InternalError) else CAN_BE_MENDED
-    log = workspace.root / "logs" / f"{time.strftime('%Y-%m-%d_%H%M%S')}-{os.getpid()}.txt"
+    log = workspace.logs / f"{time.strftime('%Y-%m-%d_%H%M%S')}-{os.getpid()}.txt"
     try:
         files.write_text(log, "".join(traceback.format_exception(error)))
         where = f"The details are in {log}."

@@ -57,17 +57,18 @@ def list_them(_options: argparse.Namespace, output: Output, workspace: Workspace
 def add_base(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
     """Import SOURCE and print its record."""
     cached = None if _is_local(options.source) else find_snapshot(options.source)
-    base = find_base(workspace, options.source) if cached else import_base(workspace, options, output)
+    base = (
+        find_base(workspace, options.source) if cached else import_base(workspace, options.source, options.name, output)
+    )
     where = "was here already, in the Hugging Face cache" if cached else f"is now in {base.path}"
     output.result(base.record(), f"{base.id} ({base.num_parameters / 1e6:,.0f} million parameters) {where}.")
 
 
-def import_base(workspace: Workspace, options: argparse.Namespace, output: Output) -> Base:
-    """Have a worker import `options.source` under `options.name`; returns the new base. Raises `BaseModelError`."""
-    arguments: dict[str, Any] = {"source": _source(options.source), "name": options.name}
-    finished = follow_job(start_job(workspace, "import", arguments), output, f"Adding {options.source}")
-    result = finished.result
-    return find_base(workspace, str(result.get("name") or result["path"]))
+def import_base(workspace: Workspace, source: str, name: str | None, output: Output) -> Base:
+    """Have a worker import `source` under `name` (None: its own); returns the new base. Raises `BaseModelError`."""
+    arguments: dict[str, Any] = {"source": _source(source), "name": name}
+    finished = follow_job(start_job(workspace, "import", arguments), output, f"Adding {source}")
+    return find_base(workspace, str(finished.result.get("id") or finished.result["path"]))
 
 
 def _is_local(source: str) -> bool:

@@ -79,6 +79,14 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def _is_there(module: str) -> bool:
+    """Whether Python would find the module; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False
+
+
 def _gpu(gpu: Gpu) -> dict[str, Any]:
     return {
         "name": gpu.name,
@@ -94,7 +102,7 @@ def _package_problems(packages: dict[str, str]) -> list[Finding]:
     missing = [name for name in _PACKAGES if name not in packages]
     if missing:
         problems.append({"message": f"Missing: {', '.join(missing)}.", "hint": _REPAIR})
-    broken = [name for name in packages if importlib.util.find_spec(_PACKAGES[name]) is None]
+    broken = [name for name in packages if not _is_there(_PACKAGES[name])]
     if broken:
         message = f"Installed in name only: {', '.join(broken)}; the files are gone."
         problems.append({"message": message, "hint": _REPAIR})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 from studio.cli.output import Output, ProgressBar, readable_seconds
@@ -22,6 +23,7 @@ from studio.runs.state import RunState
 
 POLL_SECONDS = 0.05
 RELEASE_SECONDS = 30.0
+EXIT_SECONDS = 10.0
 _PHASES = {"loading": "Loading the base", "tokenising": "Preparing the data", "saving": "Saving the adapter"}
 
 
@@ -59,7 +61,7 @@ def choose_device(option: str) -> str:
     return "cpu"
 
 
-@contextmanager
+@contextlib.contextmanager
 def engine_for(workspace: Workspace, device: str) -> Iterator[Engine]:
     """The engine of `device` for as long as the block lasts; it is sent home after it if this command started it."""
     engine = start_engine(workspace, device)
@@ -175,6 +177,9 @@ def follow_job(job: Job, output: Output, words: str) -> e.Finished:
                     output.bar.update(event.done, event.total, f"{words}: {event.what}")
                 if isinstance(event, e.Finished):
                     output.bar.clear()
+                    # Its memory may be needed for what comes next.
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        job.process.wait(EXIT_SECONDS)
                     return event
                 _raise_failed(event)
             threading.Event().wait(POLL_SECONDS)

@@ -250,7 +250,10 @@ def _table_rows(path: Path, lines: Iterator[Line]) -> Iterator[RawRow | RowProbl
     delimiters = _DELIMITERS[path.suffix.lower()]
     delimiter = max(delimiters, key=first.count)
     csv.field_size_limit(MAX_LINE_BYTES)
-    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    try:
+        header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    except csv.Error as error:
+        raise DataError(f"The first line of {path.name} names no columns.", "Put the columns' names there.") from error
     if len(set(header)) != len(header):
         raise DataError(f"{path.name} has two columns of the same name.", "Give each column its own name.")
     reader, row, line = csv.reader(text, delimiter=delimiter), 0, 1

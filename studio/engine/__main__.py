@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 
 from studio.places import Workspace
@@ -12,6 +13,8 @@ from studio.places import Workspace
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    # peft 0.21 asks transformers 5.23 by an old name; the log is for what a user could want to know.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     match arguments:
         case ["serve", device, session]:
             from studio.engine.serve import serve

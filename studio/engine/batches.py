@@ -22,7 +22,9 @@ from studio.data.conversation import Conversation
 from studio.engine.loss import IGNORED
 from studio.engine.template import Example
 from studio.errors import DataError
-from studio.recipe.recipe import Training
+from studio.recipe.recipe import Recipe, Training
+
+WIDTH_MULTIPLE = 64
 
 
 @dataclass(frozen=True)
@@ -111,27 +113,50 @@ class Schedule:
         return [int(row) for row in order[place * self.batch_rows : (place + 1) * self.batch_rows]]
 
 
-def micro_batches(examples: Sequence[Example], training: Training, packing: bool, pad_id: int) -> list[MicroBatch]:
-    """Lay the rows of one optimizer step out as forward passes, within the recipe's micro-batch."""
-    if packing:
+@dataclass(frozen=True)
+class Layout:
+    """How rows become forward passes. Exactly one of the two limits is set.
+
+    Widths are rounded up to `multiple` tokens: a CPU's matrix library keeps a plan of some megabytes per width it has seen,
+    and a card's allocator a block, so that free widths look like a leak.
+    """
+
+    packing: bool
+    pad_id: int
+    micro_batch_tokens: int | None = None
+    micro_batch_rows: int | None = None
+    multiple: int = 1
+
+    @classmethod
+    def of(cls, recipe: Recipe, pad_id: int, context_tokens: int) -> Layout:
+        """The layout that the recipe asks for on a base that reads `context_tokens`."""
+        training = recipe.training
+        # Learnt position embeddings end at the context: padding must not reach beyond it.
+        multiple = WIDTH_MULTIPLE if recipe.data.max_tokens + WIDTH_MULTIPLE <= context_tokens else 1
+        return cls(recipe.data.packing, pad_id, training.micro_batch_tokens, training.micro_batch_rows, multiple)
+
+
+def micro_batches(examples: Sequence[Example], layout: Layout) -> list[MicroBatch]:
+    """Lay the rows of one optimizer step out as forward passes."""
+    longest = max(len(example.ids) for example in examples)
+    if layout.packing:
         # At least one row fits by itself, however long it is: rows were cut to max_tokens before.
-        room = training.micro_batch_tokens or (training.micro_batch_rows or 1) * max(len(x.ids) for x in examples)
-        return [collate([pack], pad_id) for pack in best_fit(examples, room)]
-    by_length = sorted(examples, key=lambda example: len(example.ids), reverse=True)
+        room = max(layout.micro_batch_tokens or (layout.micro_batch_rows or 1) * longest, longest)
+        return [collate([pack], layout.pad_id, layout.multiple) for pack in best_fit(examples, room)]
     groups: list[list[Example]] = []
-    for example in by_length:
-        if groups and _fits(groups[-1], training):
+    for example in sorted(examples, key=lambda example: len(example.ids), reverse=True):
+        if groups and _fits(groups[-1], layout):
             groups[-1].append(example)
         else:
             groups.append([example])
-    return [collate([[example] for example in group], pad_id) for group in groups]
+    return [collate([[example] for example in group], layout.pad_id, layout.multiple) for group in groups]
 
 
-def _fits(group: list[Example], training: Training) -> bool:
+def _fits(group: list[Example], layout: Layout) -> bool:
     """Whether one more row may join a group whose first row is its longest."""
-    if training.micro_batch_rows is not None:
-        return len(group) < training.micro_batch_rows
-    return (len(group) + 1) * len(group[0].ids) <= (training.micro_batch_tokens or 0)
+    if layout.micro_batch_rows is not None:
+        return len(group) < layout.micro_batch_rows
+    return (len(group) + 1) * len(group[0].ids) <= (layout.micro_batch_tokens or 0)
 
 
 def best_fit(examples: Sequence[Example], room_tokens: int) -> list[list[Example]]:
@@ -151,9 +176,9 @@ def best_fit(examples: Sequence[Example], room_tokens: int) -> list[list[Example
     return packs
 
 
-def collate(rows: Sequence[Sequence[Example]], pad_id: int) -> MicroBatch:
+def collate(rows: Sequence[Sequence[Example]], pad_id: int, multiple: int = 1) -> MicroBatch:
     """Rows of one or more examples each, as tensors. Padding lies at the end, where causal attention never looks."""
-    width = max(sum(len(example.ids) for example in row) for row in rows)
+    width = math.ceil(max(sum(len(example.ids) for example in row) for row in rows) / multiple) * multiple
     ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
     targets_BT = torch.full((len(rows), width), IGNORED, dtype=torch.long)
     positions_BT = torch.zeros((len(rows), width), dtype=torch.long)
@@ -167,8 +192,9 @@ def collate(rows: Sequence[Sequence[Example]], pad_id: int) -> MicroBatch:
             wanted = [i if t else IGNORED for i, t in zip(example.ids[1:], example.trained[1:], strict=True)]
             targets_BT[b, start : end - 1] = torch.tensor(wanted, dtype=torch.long)
             start = end
-        if start < width and len(row) == 1:
-            positions_BT[b, start:] = torch.arange(start, width)
+        # A row of one example goes on counting, so that it is not taken for a packed one; a packed row counts anew.
+        first = start if len(row) == 1 else 0
+        positions_BT[b, start:] = torch.arange(first, first + width - start)
     return MicroBatch(
         ids_BT=ids_BT,
         positions_BT=positions_BT,

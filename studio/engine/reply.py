@@ -63,7 +63,7 @@ def reply(
     """
     began = time.perf_counter()
     ids = tokenizer(render(tokenizer, turns, answer_next=True), add_special_tokens=False)["input_ids"]
-    room = _context_tokens(model) - len(ids)
+    room = context_tokens(model) - len(ids)
     if room < 1:
         raise DataError(f"This chat has {len(ids)} tokens: more than the base can read.", "Begin a new chat.")
     ends = _end_ids(model, tokenizer)
@@ -118,7 +118,8 @@ def _choose(logits_V: Tensor, sampling: Sampling, generator: torch.Generator) ->
     return int(order_V[torch.multinomial(probabilities_V, 1, generator=generator)])
 
 
-def _context_tokens(model: Any) -> int:
+def context_tokens(model: Any) -> int:
+    """The longest text the model was made to read."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 20))
 
 

@@ -14,13 +14,13 @@ from studio.data.conversation import Conversation
 from studio.data.rows import read
 from studio.data.survey import split
 from studio.engine import template
-from studio.engine.batches import Encoded, Schedule, encode_all
+from studio.engine.batches import Encoded, Layout, Schedule, encode_all
 from studio.engine.desk import Desk
 from studio.engine.load import LoadedBase
 from studio.engine.measure import memory
 from studio.engine.overlay import trainable
 from studio.engine.publish import save_adapter
-from studio.engine.reply import Sampling, reply
+from studio.engine.reply import Sampling, context_tokens, reply
 from studio.engine.train import Emit, Material, Orders, Outcome, train
 from studio.errors import DataError
 from studio.library import shelf
@@ -84,7 +84,8 @@ def prepare(job: TrainJob, loaded: LoadedBase) -> tuple[Material, Encoded]:
     held_out = encode_all(held_out_rows, encode, recipe.data.max_tokens)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     schedule = Schedule.of(recipe.training, len(encoded.examples))
-    return Material(encoded.examples, held_out.examples, schedule, int(pad_id or 0)), encoded
+    layout = Layout.of(recipe, int(pad_id or 0), context_tokens(loaded.model))
+    return Material(encoded.examples, held_out.examples, schedule, layout), encoded
 
 
 def _encode(conversation: Conversation, tokenizer: object, train_on: str) -> template.Example:
@@ -150,7 +151,6 @@ def _sampler(loaded: LoadedBase, recipe: Recipe, emit: Emit) -> Callable[[PeftMo
             turns = [{"role": "user", "content": prompt}]
             answer = reply(overlaid, loaded.tokenizer, turns, Sampling(max_tokens=SAMPLE_TOKENS))
             emit(e.SampleWritten(step=step, prompt=prompt, text=answer.text))
-        emit(e.PhaseEntered(name="training"))
 
     return sample
 
@@ -158,7 +158,10 @@ def _sampler(loaded: LoadedBase, recipe: Recipe, emit: Emit) -> Callable[[PeftMo
 def keep_adapter(run: RunFolder, workspace: Workspace, overlaid: PeftModel, loaded: LoadedBase) -> str:
     """Save the adapter in the run's folder, then take it into the library; returns its name there."""
     if run.adapter.exists():
-        # A run stopped and then gone on with: the newer adapter replaces the older in the run, not in the library.
+        # A run stopped and then gone on with: its newer adapter takes the older one's place, which goes to the trash.
         shutil.rmtree(run.adapter)
     save_adapter(run, overlaid, loaded.tokenizer)
+    for older in shelf.list_adapters(workspace):
+        if older.run == run.id:
+            shelf.remove(workspace, older.name)
     return shelf.adopt(workspace, Path(run.adapter), run.name).name

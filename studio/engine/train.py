@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from studio.engine import checkpoint
-from studio.engine.batches import MicroBatch, Schedule, micro_batches
+from studio.engine.batches import Layout, MicroBatch, Schedule, micro_batches
 from studio.engine.loss import LogitShape, supervised_loss
 from studio.engine.measure import memory
 from studio.engine.overlay import delta_norm, trainable
@@ -66,7 +66,7 @@ class Material:
     rows: Sequence[Example]
     held_out: Sequence[Example]
     schedule: Schedule
-    pad_id: int
+    layout: Layout
 
 
 class Orders:
@@ -113,7 +113,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
     saved = checkpoint.newest(run)
     step = checkpoint.restore(run, saved[1], overlaid, optimizer.optimizer, rate) if saved else 0
     if step == 0:
-        evaluate(learner, recipe, material, 0, emit)
+        evaluate(learner, material, 0, emit)
         sample(overlaid, 0)
 
     emit(e.PhaseEntered(name="training"))
@@ -121,7 +121,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         began = time.perf_counter()
         learner.train()
         rows = [material.rows[i] for i in material.schedule.rows(step + 1)]
-        batches = micro_batches(rows, training, recipe.data.packing, material.pad_id)
+        batches = micro_batches(rows, material.layout)
         num_supervised = sum(batch.num_supervised for batch in batches)
 
         loss = torch.zeros((), device=device)
@@ -159,7 +159,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         orders.update(overlaid)
         is_last = step == num_steps
         if is_last or orders.evaluate_now or due(step, keep.evaluate_every_steps):
-            evaluate(learner, recipe, material, step, emit)
+            evaluate(learner, material, step, emit)
         if is_last or orders.sample_now or due(step, keep.sample_every_steps):
             sample(overlaid, step)
         if is_last or orders.save_now or due(step, keep.checkpoint_every_steps) or orders.ending in ("stop", "pause"):
@@ -178,7 +178,7 @@ def due(step: int, every_steps: int) -> bool:
     return every_steps > 0 and step % every_steps == 0
 
 
-def evaluate(learner: nn.Module, recipe: Recipe, material: Material, step: int, emit: Emit) -> None:
+def evaluate(learner: nn.Module, material: Material, step: int, emit: Emit) -> None:
     """Emit the mean loss over the supervised tokens of the held-out rows; dropout off, weights untouched."""
     if not material.held_out:
         return
@@ -186,11 +186,10 @@ def evaluate(learner: nn.Module, recipe: Recipe, material: Material, step: int, 
     learner.eval()
     total, num_supervised = 0.0, 0
     with torch.no_grad():
-        for batch in micro_batches(material.held_out, recipe.training, recipe.data.packing, material.pad_id):
+        for batch in micro_batches(material.held_out, material.layout):
             total += float(learner(batch))
             num_supervised += batch.num_supervised
     emit(e.Evaluated(step=step, loss=total / num_supervised, num_supervised=num_supervised))
-    emit(e.PhaseEntered(name="training"))
 
 
 def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter], device: torch.device) -> Optimizer:

@@ -1,4 +1,4 @@
-"""From a recipe to a run folder, with every input pinned down; and from a run folder back to the question whether they still hold."""
+"""From a recipe to a run folder with every input pinned down, and later the question whether those still hold."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def read_job(run: RunFolder) -> TrainJob:
     """The job of a run. Raises `DamagedError` if it is not one of ours."""
     try:
         job = run.job
-        return TrainJob(from_dict(job["recipe"]), Path(job["base"]["path"]), Path(job["data"]["path"]), str(job["device"]))
+        return TrainJob(
+            from_dict(job["recipe"]), Path(job["base"]["path"]), Path(job["data"]["path"]), str(job["device"])
+        )
     except (KeyError, TypeError, RecipeError) as error:
         raise DamagedError(f"The job.json of {run.id} cannot be understood.", "Start a new run.") from error
 

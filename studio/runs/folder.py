@@ -64,6 +64,14 @@ class RunFolder:
             raise DamagedError(f"{self.id} has no job.json.", "Remove the folder, or restore the file.") from error
 
     @property
+    def is_readable(self) -> bool:
+        """Whether the job can be read at all."""
+        try:
+            return bool(self.job)
+        except DamagedError:
+            return False
+
+    @property
     def name(self) -> str:
         """The name its user gave it."""
         return str(self.job.get("name", self.id))
@@ -134,6 +142,6 @@ def list_runs(workspace: Workspace) -> Iterator[RunFolder]:
 def find_run(workspace: Workspace, name: str) -> RunFolder:
     """The run with this id, or the newest one with this name."""
     for run in list_runs(workspace):
-        if name == run.id or name == run.name or Path(name).resolve() == run.path:
+        if name == run.id or Path(name).resolve() == run.path or (run.is_readable and name == run.name):
             return run
     raise NotFoundError(f"There is no run called {name}.", "`overlay runs` lists them.")

@@ -100,7 +100,7 @@ class RunState:
                 self._enter(name)
             case e.StepTaken():
                 self.steps.append(event)
-                self.status = Status.RUNNING
+                self.status, self.phase = Status.RUNNING, "training"
             case e.Evaluated():
                 self.evaluations.append(event)
             case e.SampleWritten():

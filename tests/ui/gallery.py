@@ -3,27 +3,43 @@
 For the eye, beside the design's own `0-components` pictures; the tests use the same pages as a supply of widgets.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtWidgets import QApplication, QGridLayout, QHBoxLayout, QMenu, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QApplication,
+    QGridLayout,
+    QHBoxLayout,
+    QMenu,
+    QProgressBar,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ui import theme
 from ui.widgets import paint
 from ui.widgets.buttons import Button, IconButton
 from ui.widgets.controls import Choice, NumberField, TextField
 from ui.widgets.fields import Field
-from ui.widgets.labels import PlainLabel
+from ui.widgets.labels import Divider, PlainLabel
+from ui.widgets.loss_plot import LossPlot
 from ui.widgets.memory_bar import MemoryBar
 from ui.widgets.memory_layout import BYTES_PER_GB
 from ui.widgets.memory_list import MemoryList, Verdict
-from ui.widgets.messages import EmptyState, MessageBar, StatusPill
-from ui.widgets.page import Card, PageHeader
+from ui.widgets.messages import EmptyState, MessageBar, StatTile, StatusPill
+from ui.widgets.page import Card, Page, PageHeader, column
+from ui.widgets.plots import SmallPlot
+from ui.widgets.sidebar import NavItem, Sidebar
 from ui.widgets.sliders import SliderField
+from ui.widgets.tables import Column, Rows, table_view
+from ui.widgets.tabs import Tabs
 from ui.widgets.toggles import CheckBox, RadioButton, Segmented
+from ui.widgets.transcript import Lane, Transcript
 
 LABELS = {
     "other": ("Other apps", "Browser, desktop"),
@@ -215,7 +231,8 @@ def roles() -> Card:
     card = Card("Colour roles")
     grid = QGridLayout()
     grid.setSpacing(8)
-    names = "canvas surface sunken line outline text text2 text3 accent atext soft ok warn bad lane_a lane_b".split()
+    names = ["canvas", "surface", "sunken", "line", "outline", "text", "text2", "text3", "accent", "atext", "soft"]
+    names += ["ok", "warn", "bad", "lane_a", "lane_b"]
     for index, name in enumerate(names):
         grid.addWidget(Swatch(name), index // 8, index % 8)
     card.add(grid)
@@ -257,7 +274,147 @@ class Components(QWidget):
             card.layout().setContentsMargins(24, 16, 24, 20)
 
 
-PAGES: dict[str, Callable[[], QWidget]] = {"components": Components}
+NAV = (
+    (NavItem("home", "Home", "house", "Ctrl+1"),),
+    (NavItem("bases", "Base models", "cube"), NavItem("data", "Datasets", "database")),
+    (NavItem("train", "Train", "play-circle"), NavItem("runs", "Runs", "chart-line-up")),
+    (
+        NavItem("adapters", "Adapters", "stack-simple"),
+        NavItem("chat", "Chat", "chats-circle"),
+        NavItem("merge", "Merge & Export", "export"),
+    ),
+)
+
+
+def losses(num_steps: int = 412) -> tuple[list[int], list[float]]:
+    """A curve that falls, with noise that is the same each time, and one step without a value."""
+    steps = list(range(1, num_steps + 1))
+    values = [
+        1.2 + 1.3 * math.exp(-step / 60) + 0.12 * math.sin(step * 12.9898) * math.cos(step * 4.1) for step in steps
+    ]
+    values[300] = math.nan
+    return steps, values
+
+
+def charts() -> tuple[LossPlot, QGridLayout]:
+    """The plots of a run."""
+    steps, values = losses()
+    loss = LossPlot()
+    loss.set_series(steps, values)
+    loss.set_evaluations([(step, values[step - 1] + 0.02) for step in range(50, 412, 50)])
+    loss.set_checkpoints([100, 200, 300, 400])
+    loss.set_marks([(400, "epoch 2 begins")])
+    loss.set_total_steps(450)
+    rate = SmallPlot("Learning rate", "pale: planned", width=2)
+    rate.set_series(steps, [2e-4 * min(1, step / 36) * (1 + math.cos(step / 1200)) / 2 for step in steps])
+    rate.set_planned([412, 460], [1.9e-4 * 0.88, 1.85e-4 * 0.86])
+    norm = SmallPlot("Gradient norm", "1 step clipped")
+    norm.set_series(
+        steps, [1.35 if step == 230 else 0.5 + value * 0.02 for step, value in zip(steps, values, strict=True)]
+    )
+    norm.set_lines([(1.0, "clip", "clip")])
+    memory = SmallPlot("Graphics memory, GB", "peak 13.2, 4 % under the estimate", fill=True)
+    memory.set_series(steps, [11.5 + 0.3 * (step % 60 == 0) for step in steps])
+    memory.set_lines([(13.7, "estimate 13.7", "estimate"), (24, "card 24", "limit")])
+    speed = SmallPlot("Tokens per second", "dips: evaluation")
+    speed.set_series(steps, [2200 if step % 50 == 0 else 3100 + 60 * math.sin(step) for step in steps])
+    grid = QGridLayout()
+    grid.setSpacing(16)
+    for index, plot in enumerate((rate, norm, speed, memory)):
+        plot.setFixedHeight(150)
+        grid.addWidget(plot, index // 2, index % 2)
+    return loss, grid
+
+
+class Running(QWidget):
+    """A run in progress: sidebar, header, charts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        row_ = QHBoxLayout(self)
+        row_.setContentsMargins(0, 0, 0, 0)
+        row_.setSpacing(0)
+        bar = Sidebar(NAV, (NavItem("settings", "Settings", "gear-six"),))
+        bar.set_current("train")
+        bar.set_badge("runs", "34 %")
+        row_.addWidget(bar)
+        actions = [Button("Sample now", "quiet"), Button("Stop", icon="stop"), Button("Pause", icon="pause")]
+        page = Page("support-bot v3", "Qwen3-4B-Instruct with support-bot", actions)
+        page.header.insert(StatusPill("Training"))
+        page.narrow_changed.connect(bar.set_narrow)
+        row_.addWidget(page, 1)
+        views = (("charts", "Charts"), ("samples", "Samples"), ("batch", "First batch"), ("log", "Log"))
+        progress = QProgressBar()
+        progress.setValue(34)
+        progress.setTextVisible(False)
+        progress.setFixedHeight(8)
+        page.add(progress)
+        page.add(Tabs(views))
+        loss, grid = charts()
+        left = column([loss, grid])
+        loss.setMinimumHeight(340)
+        now = Card("Now")
+        pair = QHBoxLayout()
+        pair.addWidget(StatTile("Loss, smoothed", "1.16", "\u22120.04 in 50 steps", large=True))
+        pair.addWidget(StatTile("Evaluation", "1.20", "best so far", large=True))
+        now.add(pair)
+        now.add(Divider())
+        page.columns(left, column([now]), 296, gutter=16)
+
+
+class Chatting(QWidget):
+    """Three lanes, and a table of adapters whose names are hostile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        row_ = QHBoxLayout(self)
+        row_.setContentsMargins(32, 16, 32, 16)
+        row_.setSpacing(16)
+        lanes = [Lane("base", "base", "Base alone"), Lane("a", "a", "support-bot v3"), Lane("b", "b", "support-bot v2")]
+        talk = Transcript(lanes)
+        for lane in lanes[1:]:
+            chooser = Choice([(1, lane.name), (2, "other")], name=f"Adapter of lane {lane.key}")
+            talk.head(lane.key).set_slot(chooser)
+            talk.head(lane.key).set_note("9 votes")
+        turn = talk.add_turn("I was charged twice for order 4471. What should I do?")
+        texts = {
+            "base": "I'm sorry to hear that you were charged twice. Here are some steps you can take:\n1. Check your bank "
+            "statement to confirm that both charges are complete and not pending.\n2. Contact customer support.",
+            "a": "Sorry about that! One of the two is usually a card check that drops off within 3 working days.",
+            "b": "Sorry about that. <b>Please</b> wait 3 days, one of the charges is a hold.",
+        }
+        for key, text in texts.items():
+            talk.answer(turn, key).set_text(text)
+            talk.answer(turn, key).set_progress(71, 44)
+        talk.answer(turn, "a").set_marks([(6, 17, 1), (36, 56, 2)])
+        talk.answer(turn, "a").set_better(True)
+        talk.answer(turn, "b").set_marks([(6, 17, 1)])
+        talk.set_note(turn, "A is better: saved as a preference row in support-votes (15 rows).", "Undo")
+        turn = talk.add_turn("And can I still change the address?")
+        talk.answer(turn, "base").append("Whether you can still change the address depends on the company's policy.")
+        talk.answer(turn, "a").append("Yes, until it leaves our warehouse. Open Orders, then tap Edit")
+        talk.answer(turn, "b").set_waiting("B is next")
+        talk.answer(turn, "base").finish(46, 44)
+        talk.answer(turn, "a").flush()
+        row_.addWidget(talk, 3)
+        table = table_view("Adapters")
+        model = Rows(
+            [Column("Name", stretch=True), Column("Rank", True), Column("Size", True), Column("Made", True)], table
+        )
+        names = ("support-bot v3", "<b>x</b>", "json-invoices", "pirate")
+        look = ("stack-simple", "atext", False)
+        model.set_rows([(name, (name, "16", "132 MB", "18 Nov")) for name in names], [look] * len(names))
+        table.setModel(model)
+        table.selectRow(0)
+        card = Card("Adapters", note="4 overlays")
+        card.add(table)
+        card.add(Choice([(1, "Qwen3-4B-Instruct"), (2, "<b>not bold</b>")], icon="cube", name="Base model"))
+        card.add(TextField(placeholder="Find a setting", icon="magnifying-glass"))
+        card.add(SliderField([(1, "Quick"), (2, "Balanced"), (3, "Thorough")], 2, name="Quality"))
+        row_.addWidget(card, 2)
+
+
+PAGES: dict[str, Callable[[], QWidget]] = {"components": Components, "running": Running, "chatting": Chatting}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QWheelEvent
-from PySide6.QtWidgets import QComboBox, QLineEdit, QSizePolicy, QWidget
+from PySide6.QtWidgets import QComboBox, QLineEdit, QListView, QSizePolicy, QStyledItemDelegate, QWidget
 
 from ui import theme
 from ui.widgets import numbers, paint
@@ -270,6 +270,8 @@ class Choice(QComboBox):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMaxVisibleItems(14)
+        self.setView(QListView(self))
+        self.setItemDelegate(QStyledItemDelegate(self))  # the default one of a combo box ignores the style sheet
         self.set_options(options, value)
         self.activated.connect(self._chosen)
 

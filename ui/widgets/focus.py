@@ -22,6 +22,7 @@ class FocusRing(QWidget):
         super().__init__(target)
         self._target, self._radius = target, radius
         self._watched: list[QWidget] = []
+        self._by_mouse = False
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.hide()
@@ -32,7 +33,10 @@ class FocusRing(QWidget):
         """Follow focus, place and visibility of the target."""
         kind = event.type()
         if watched is self._target and kind == QEvent.Type.FocusIn:
-            if isinstance(event, QFocusEvent) and event.reason() != Qt.FocusReason.MouseFocusReason:
+            assert isinstance(event, QFocusEvent)
+            if event.reason() != Qt.FocusReason.ActiveWindowFocusReason:
+                self._by_mouse = event.reason() == Qt.FocusReason.MouseFocusReason
+            if not self._by_mouse:
                 self._attach()
         elif watched is self._target and kind in (QEvent.Type.FocusOut, QEvent.Type.Hide):
             self._detach()

@@ -136,7 +136,9 @@ class IconLabel(QWidget):
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw the icon in the present theme."""
         painter = QPainter(self)
-        theme.draw_icon(painter, QRectF(self.rect()), self._icon, self._role, self._filled)
+        size = theme.px(self._size)
+        rect = QRectF((self.width() - size) / 2, (self.height() - size) / 2, size, size)
+        theme.draw_icon(painter, rect, self._icon, self._role, self._filled)
         painter.end()
 
 

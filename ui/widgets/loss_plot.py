@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QFontMetrics, QPaintEvent, QPen, QPolygonF
+from PySide6.QtGui import QFontMetrics, QPaintEvent, QPen, QPolygonF, QResizeEvent
 from PySide6.QtWidgets import QAbstractButton, QSizePolicy, QWidget
 
 from ui import theme
@@ -110,11 +110,22 @@ class LossPlot(PlotCard):
             self.head.setSpacing(theme.px(14))
         self.slider = Slider(0, 99, round(smoothing * 100), name=self.tr("Smoothing"))
         self.slider.setFixedWidth(theme.px(88))
+        self.slider.setToolTip(self.tr("Smoothing"))
         self.slider.valueChanged.connect(self._smoothing_moved)
         self._smoothing_label = PlainLabel(f"{smoothing:.2f}", "small", "text2")
-        self.add_head(PlainLabel(self.tr("Smoothing"), "small", "text2"))
+        self._smoothing_title = PlainLabel(self.tr("Smoothing"), "small", "text2")
+        self.add_head(self._smoothing_title)
         self.add_head(self.slider)
         self.add_head(self._smoothing_label)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Where there is little room, the slider keeps its tooltip and loses its words, then the legend goes."""
+        super().resizeEvent(event)
+        width = event.size().width()
+        for label in (self._smoothing_title, self._smoothing_label):
+            label.setVisible(width >= theme.px(660))
+        for entry in self.legend.values():
+            entry.setVisible(width >= theme.px(540))
 
     def smoothing(self) -> float:
         """The share of the past in the smoothed line, 0 to 0.99."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QPointF, QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
     QColor,
     QFontMetrics,
-    QHelpEvent,
     QKeyEvent,
     QMouseEvent,
     QPainter,
@@ -61,6 +60,7 @@ class MemoryBar(QProgressBar):
         self._measured: int | None = None
         self._chosen = -1
         self.setTextVisible(False)
+        self.setMouseTracking(True)
         self.setAccessibleName(name or self.tr("Graphics memory"))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         if size != "small":
@@ -139,17 +139,14 @@ class MemoryBar(QProgressBar):
         """The part drawn at `x`, if any."""
         return next((span.part for span in self.spans() if span.left <= x < span.right + 2), None)
 
-    def event(self, event: QEvent) -> bool:
-        """Show the tooltip of the part under the mouse."""
-        if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
-            part = self.part_at(event.pos().x())
-            if part is None:
-                QToolTip.hideText()
-            else:
-                lines = [f"{part.label}: {gb_text(part.num_bytes)} GB", part.tip]
-                QToolTip.showText(event.globalPos(), plain_tip("\n".join(filter(None, lines))), self)
-            return True
-        return super().event(event)
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Make the tooltip that of the part under the mouse."""
+        part = self.part_at(event.position().x())
+        self.setToolTip(self._tip(part) if part else "")
+
+    def _tip(self, part: Part) -> str:
+        head = f"{part.label}: {gb_text(part.num_bytes)} GB"
+        return plain_tip("\n".join(filter(None, (head, part.tip))))
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """Tell which part was clicked."""
@@ -165,8 +162,7 @@ class MemoryBar(QProgressBar):
             self._chosen = min(max(self._chosen + step, 0), len(drawn) - 1)
             span = drawn[self._chosen]
             place = self.mapToGlobal(self.bar_rect().bottomLeft() + QRect(span.left, 0, 1, 1).topLeft())
-            lines = [f"{span.part.label}: {gb_text(span.part.num_bytes)} GB", span.part.tip]
-            QToolTip.showText(place, plain_tip("\n".join(filter(None, lines))), self)
+            QToolTip.showText(place, self._tip(span.part), self)
             self.update()
         elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Space) and 0 <= self._chosen < len(drawn):
             self.part_clicked.emit(drawn[self._chosen].part.name)
@@ -174,7 +170,8 @@ class MemoryBar(QProgressBar):
             super().keyPressEvent(event)
 
     def _x(self, num_bytes: float) -> float:
-        return num_bytes / self._scale() * self.width()
+        """Where a size stands, kept on the bar: numbers that Qt's integers cannot hold end a paint event badly."""
+        return min(num_bytes / self._scale(), 1.0) * self.width()
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw track, parts, what lies over the limit, and the rows above and below."""

@@ -123,9 +123,8 @@ class ScrollColumn(QScrollArea):
         self.viewport().setAutoFillBackground(False)
 
     def minimumSizeHint(self) -> QSize:
-        """As wide as its content needs, as low as you like."""
-        widget = self.widget()
-        return QSize(widget.minimumSizeHint().width() if widget else 0, theme.px(64))
+        """Small: what lies in it adapts to the width, and scrolls where it is too high."""
+        return QSize(theme.px(240), theme.px(64))
 
 
 def column(items: Sequence[QWidget | QLayout], spacing: int = theme.CARD_GAP, *, stretch_last: bool = False) -> QWidget:

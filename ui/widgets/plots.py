@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QEvent, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QShowEvent, QWheelEvent
+from PySide6.QtCore import QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QHideEvent, QShowEvent, QWheelEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from ui import theme
@@ -29,13 +29,18 @@ class _Axis(pg.AxisItem):  # type: ignore[misc]
 
     def tickValues(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, list[float]]]:
         """The ticks, one level."""
-        room = theme.px(76 if self.orientation == "bottom" else 44)
+        room = theme.px(76 if self.orientation == "bottom" else 24)
         ticks = nice_ticks(minVal, maxVal, max(2, min(10 if self.orientation == "bottom" else 5, int(size / room) + 1)))
         return [(ticks[1] - ticks[0] if len(ticks) > 1 else 1.0, ticks)]
 
-    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+    def tickStrings(self, values: Sequence[float], _scale: float, _spacing: float) -> list[str]:
         """Their labels."""
         return tick_texts(list(values))
+
+    def boundingRect(self) -> QRectF:
+        """Room for half a label beyond the ends, or pyqtgraph leaves out the first and the last."""
+        rect: QRectF = super().boundingRect()
+        return rect.adjusted(-20, -10, 20, 10)
 
 
 class Canvas(pg.PlotWidget):  # type: ignore[misc]
@@ -52,21 +57,31 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self.setMouseEnabled(x=False, y=False)
         self.setMenuEnabled(False)
         self.hideButtons()
+        self.getPlotItem().layout.setContentsMargins(0, theme.px(8), theme.px(14), 0)
         self.getViewBox().setDefaultPadding(0)
         self.restyle()
 
     def restyle(self) -> None:
         """Take axis colours and fonts from the theme."""
         look = theme.current()
+        self.setBackground(look.colour("surface"))
         for side in ("left", "bottom"):
             axis = self.getAxis(side)
+            axis.enableAutoSIPrefix(False)
+            axis.setZValue(-1000)
             axis.setTextPen(look.colour("text2"))
             axis.setStyle(
-                tickFont=theme.font("caption"), tickTextOffset=theme.px(6), tickLength=0, autoExpandTextSpace=True
+                tickFont=theme.font("caption"),
+                tickTextOffset=theme.px(6),
+                tickLength=0,
+                hideOverlappingLabels=False,
+                tickAlpha=255,
+                autoExpandTextSpace=True,
             )
             axis.setPen(pg.mkPen(look.colour("outline")) if side == "bottom" else pg.mkPen(None))
         left = self.getAxis("left")
         left.setGrid(255)
+        left.setZValue(-1000)
         left.setTickPen(pg.mkPen(look.colour("line")))
         left.setWidth(theme.px(40))
         bottom = self.getAxis("bottom")
@@ -99,7 +114,7 @@ class PlotCard(Card):
     def __init__(self, title: str, note: str = "", *, compact: bool = True, parent: QWidget | None = None) -> None:
         super().__init__(title, compact=compact, parent=parent)
         self.canvas = Canvas(title)
-        self.finding = PlainLabel(note, "small", "text2")
+        self.finding = PlainLabel(note, "small", "text2", elide=True)
         self.add_head(self.finding)
         self.add(self.canvas, 1)
         self.series = Series()
@@ -110,6 +125,10 @@ class PlotCard(Card):
         self._stale = True
         self.canvas.scene().sigMouseClicked.connect(self._on_click)
         theme.changed.connect(self._recolour)
+
+    def minimumSizeHint(self) -> QSize:
+        """A plot may become narrow, whatever stands in its head."""
+        return QSize(theme.px(160), super().minimumSizeHint().height())
 
     def set_finding(self, text: str) -> None:
         """Say at the right of the title what the curve shows ("1 step clipped")."""
@@ -137,8 +156,9 @@ class PlotCard(Card):
         if self._stale:
             self.redraw()
 
-    def hideEvent(self, event: QEvent) -> None:  # type: ignore[override]
+    def hideEvent(self, event: QHideEvent) -> None:
         """Rest while hidden."""
+        super().hideEvent(event)
         self._timer.stop()
 
     def redraw(self) -> None:
@@ -221,7 +241,7 @@ class SmallPlot(PlotCard):
         for value, label, kind in self._lines:
             role, style = LINE_KINDS[kind]
             line = pg.InfiniteLine(value, angle=0, pen=plain_pen(role, 2 if style is None else 1, style))
-            text = pg.TextItem(label, color=theme.current().colour(role), anchor=(1, 1))
+            text = pg.TextItem(label, color=theme.current().colour(role), anchor=(0, 0) if kind == "limit" else (1, 1))
             text.setFont(theme.font("caption"))
             for item in (line, text):
                 self.canvas.addItem(item, ignoreBounds=True)
@@ -235,15 +255,16 @@ class SmallPlot(PlotCard):
         parts = [self.series.values, self._planned.values, np.array([value for value, _, _ in self._lines])]
         values = np.concatenate(parts)
         values = values[np.isfinite(values)]
+        first = min(0.0, float(steps.min())) if len(steps) else 0.0
         last = float(steps.max()) if len(steps) else 1.0
         high = float(values.max()) if len(values) else 1.0
         low = 0.0 if self._from_zero or not len(values) else float(values.min())
         margin = (high - low) * 0.12 or abs(high) or 1.0
-        self.canvas.setXRange(float(steps.min()) if len(steps) else 0.0, max(last, 1.0), padding=0)
+        self.canvas.setXRange(first, max(last, first + 1.0), padding=0)
         self.canvas.setYRange(low if self._from_zero else low - margin, high + margin, padding=0)
         texts = [item for item in self._line_items if isinstance(item, pg.TextItem)]
-        for (value, _, _), text in zip(self._lines, texts, strict=True):
-            text.setPos(last, value)
+        for (value, _, kind), text in zip(self._lines, texts, strict=True):
+            text.setPos(first if kind == "limit" else last, value)
 
     def summary(self) -> str:
         """First, last and range in words."""

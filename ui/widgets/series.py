@@ -106,6 +106,11 @@ def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [low, high]
 
 
+def _scientific(value: float) -> str:
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def tick_texts(ticks: Sequence[float]) -> list[str]:
     """Tick labels, all with as many decimals as the step needs: `2e-4`, `0.5`, `1.0`, `2 k`."""
     if len(ticks) < 2:
@@ -113,7 +118,7 @@ def tick_texts(ticks: Sequence[float]) -> list[str]:
     step = abs(ticks[1] - ticks[0])
     largest = max(abs(tick) for tick in ticks)
     if largest < 0.01:
-        return ["0" if tick == 0 else f"{tick:.3g}".replace("e-0", "e-") for tick in ticks]
+        return ["0" if tick == 0 else _scientific(tick) for tick in ticks]
     if largest >= 10_000:
         return [f"{tick / 1000:g} k" if tick else "0" for tick in ticks]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))

@@ -48,6 +48,13 @@ class _NavRow(QAbstractButton):
         shortcut = f" ({self.item.shortcut})" if self.item.shortcut else ""
         self.setToolTip(self.accessibleName() + shortcut if self.narrow or shortcut else "")
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Leave the arrows and Enter to the sidebar: walking over a page must not open it."""
+        if event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
+
     def sizeHint(self) -> QSize:
         """One row."""
         return QSize(theme.px(40), theme.px(theme.CONTROL))
@@ -162,7 +169,8 @@ class Sidebar(QWidget):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Walk with Up and Down; Enter chooses."""
         rows = list(self._rows.values())
-        here = next((i for i, row in enumerate(rows) if row.hasFocus()), -1)
+        focused = self.focusWidget()
+        here = rows.index(focused) if isinstance(focused, _NavRow) else -1
         step = {Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1}.get(Qt.Key(event.key()), 0)
         if step and here >= 0:
             rows[(here + step) % len(rows)].setFocus(Qt.FocusReason.TabFocusReason)

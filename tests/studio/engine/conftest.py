@@ -51,6 +51,7 @@ def write_base(folder: Path, seed: int = 0, **changes: object) -> Path:
         "bos_token_id": None,
         "pad_token_id": tokenizer.pad_token_id,
         "tie_word_embeddings": True,
+        "initializer_range": 0.15,
         "dtype": "float32",
     } | changes
     model = LlamaForCausalLM(LlamaConfig(**settings))

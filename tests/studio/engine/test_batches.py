@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.engine.batches import Schedule, best_fit, collate, encode_all, micro_batches
+from studio.engine.batches import Layout, Schedule, best_fit, collate, encode_all, micro_batches
 from studio.engine.loss import IGNORED
 from studio.engine.template import Example
 from studio.recipe.recipe import Training
@@ -23,11 +23,12 @@ def test_packs_hold_every_row_once_within_the_room(rows, room):
 
 @given(examples, st.booleans(), st.integers(1, 5))
 def test_no_supervised_token_is_lost_however_rows_are_split(rows, packing, micro_batch_rows):
-    for training in (
-        Training(micro_batch_rows=micro_batch_rows, micro_batch_tokens=None),
-        Training(micro_batch_tokens=64),
+    for layout in (
+        Layout(packing, 0, micro_batch_rows=micro_batch_rows),
+        Layout(packing, 0, micro_batch_tokens=64, multiple=16),
     ):
-        batches = micro_batches(rows, training, packing, pad_id=0)
+        batches = micro_batches(rows, layout)
+        assert all(batch.ids_BT.shape[1] % layout.multiple == 0 for batch in batches)
         assert sum(batch.num_supervised for batch in batches) == sum(x.num_supervised for x in rows)
         assert sum(batch.num_tokens for batch in batches) == sum(len(x.ids) for x in rows)
 

@@ -1,0 +1,194 @@
+"""`overlay demo`: the whole journey on the small base that comes with the studio, in minutes and without a card."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio import files, places
+from studio.chat.sampling import Sampling
+from studio.cli.asking import Question, ask
+from studio.cli.commands_bases import STARTER, import_base
+from studio.cli.commands_merge import run_merge
+from studio.cli.commands_train import follow_from_here, refuse_if_busy
+from studio.cli.follow import choose_device, engine_for
+from studio.cli.output import Output, readable_seconds
+from studio.cli.parser import Commands, add_command, whole_number
+from studio.errors import BaseModelError, StudioError
+from studio.library import shelf
+from studio.models.bases import Base, find_base
+from studio.places import Workspace
+from studio.recipe.recipe import Recipe
+from studio.recipe.toml import from_dict
+from studio.runs import events as e
+from studio.runs.create import create_run
+from studio.runs.engine import Engine, refuse_busy
+
+PROMPTS = (
+    "What should I cook tonight?",
+    "Why is the sky blue?",
+    "Give me one tip for learning to code.",
+)
+EXAMPLES = ("pirate", "json", "laconic")
+# Tuned for the starter: a base this small needs, and bears, a higher rate than the 2e-4 of larger ones.
+LEARNING_RATE = 1e-3
+STEPS = 60
+BATCH_ROWS = 8
+RANK = 16
+_GREEDY = Sampling(max_tokens=60, temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the demo has to show: the adapter's and the merged model's places, and three sets of answers."""
+
+    run: str
+    adapter: str
+    adapter_path: Path
+    merged: Path
+    merged_bytes: int
+    before: list[str]
+    after: list[str]
+    from_merged: list[str]
+    seconds: float
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "demo",
+        demo,
+        "train, compare and merge a first adapter",
+        details="Uses the small base and an example dataset that come with the studio: asks three questions, trains, asks "
+        "them again, and bakes the adapter into a model of its own.",
+        uses_device=True,
+    )
+    parser.add_argument(
+        "--steps",
+        type=whole_number(1, 10_000),
+        default=STEPS,
+        metavar="N",
+        help=f"how long to train (default: {STEPS})",
+    )
+    parser.add_argument("--example", choices=EXAMPLES, default=EXAMPLES[0], help="the style to learn (default: pirate)")
+
+
+def demo(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
+    """The journey, told step by step."""
+    began = time.monotonic()
+    device = choose_device(options.device)
+    refuse_if_busy(workspace, device)
+    base = starter(workspace, output)
+    recipe = demo_recipe(options.example, options.steps)
+    with engine_for(workspace, device) as engine:
+        refuse_busy(engine, workspace)
+        output.say(f"Asking {base.id}, as it is, {len(PROMPTS)} questions ...")
+        before = _answers(engine, base.path, None, "nf4", output)
+        output.say(f"Training {recipe.training.steps} steps on examples/{options.example}.jsonl ...")
+        run = create_run(workspace, recipe, device=device, recipe_folder=places.RESOURCES)
+        # The run's own last event is kept back: the demo has one of its own.
+        ending = follow_from_here(run, engine, output, leave_out=e.Finished)
+        if not isinstance(ending, e.Finished):
+            raise StudioError("The demo was stopped before its end.", f"`overlay resume {run.id}` goes on training.")
+        adapter = shelf.find(workspace, ending.adapter)
+        output.say(f"Asking again, now with the adapter {adapter.name} on the same base ...")
+        after = _answers(engine, base.path, adapter.path, "nf4", output)
+        output.say("Baking the adapter into a model of its own ...")
+        target = files.free_name(workspace.exports, f"{adapter.name}-merged")
+        merged = run_merge(workspace, adapter, base, target, output)
+        from_merged = _answers(engine, target, None, "none", output)
+    results = Results(
+        run=run.id,
+        adapter=adapter.name,
+        adapter_path=adapter.path,
+        merged=target,
+        merged_bytes=int(merged.result["bytes"]),
+        before=before,
+        after=after,
+        from_merged=from_merged,
+        seconds=time.monotonic() - began,
+    )
+    _tell(results, output)
+
+
+def starter(workspace: Workspace, output: Output) -> Base:
+    """The small base, added first if it is not there yet."""
+    try:
+        return find_base(workspace, STARTER)
+    except BaseModelError:
+        output.say("Adding the small base that comes with the studio ...")
+        return import_base(workspace, STARTER, STARTER, output)
+
+
+def demo_recipe(example: str, steps: int) -> Recipe:
+    """A recipe that shows an effect within minutes on a processor."""
+    return from_dict(
+        {
+            "schema": 1,
+            "name": f"demo-{example}",
+            "base": {"id": STARTER},
+            "data": {"path": f"examples/{example}.jsonl", "validation_fraction": 0.05, "max_tokens": 512},
+            "adapter": {"rank": RANK},
+            "training": {"steps": steps, "batch_rows": BATCH_ROWS, "learning_rate": LEARNING_RATE},
+            "keep": {"sample_prompts": []},
+        }
+    )
+
+
+def _answers(engine: Engine, base: Path, adapter: Path | None, quantisation: str, output: Output) -> list[str]:
+    """What the base in that folder, with or without the adapter, says to each prompt."""
+    turns = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+    answers = ask(engine, Question(base, quantisation, [adapter] * len(PROMPTS), turns, _GREEDY))
+    for answer in answers:
+        output.event(e.EVENTS.to_dict(answer))
+    return [answer.text for answer in answers]
+
+
+def _tell(results: Results, output: Output) -> None:
+    finished = {
+        "event": e.Finished.__name__,
+        "time": time.time(),
+        "run": results.run,
+        "adapter": results.adapter,
+        "merged": {
+            "path": str(results.merged),
+            "bytes": results.merged_bytes,
+            "answers": results.from_merged,
+        },
+        "prompts": list(PROMPTS),
+        "before": results.before,
+        "after": results.after,
+        "seconds": results.seconds,
+    }
+    output.say(_text(results))
+    output.event(finished)
+
+
+def _text(results: Results) -> str:
+    lines = ["", f"Done in {readable_seconds(results.seconds)}.", ""]
+    answers = zip(PROMPTS, results.before, results.after, results.from_merged, strict=True)
+    for prompt, before, after, merged in answers:
+        lines += [f"You:      {prompt}", f"Before:   {_one_line(before)}", f"After:    {_one_line(after)}"]
+        lines += [f"Merged:   {_one_line(merged)}", ""]
+    lines += [
+        "What happened: the base was frozen and loaded in 4 bits, and a thin overlay was trained on top of it (Before and",
+        "After differ by nothing else). Then the overlay was added into the base's own weights (Merged). These are kept in",
+        "16 bits instead of 4, so the merged model may choose other words in the same style.",
+        "",
+        f"The overlay:       {results.adapter_path}",
+        f"The merged model:  {results.merged} ({files.readable_bytes(results.merged_bytes)})",
+        "",
+        "How to go on:",
+        f'  overlay chat --lanes base,{results.adapter} --prompt "Who are you?"',
+        f"  overlay runs show {results.run}",
+        "  overlay demo --example laconic",
+        "  overlay train my-recipe.toml",
+    ]
+    return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,114 @@
+"""`overlay train` and `overlay resume`: begin a run, or go on with one, and follow it to its end."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from studio.cli.follow import RunReporter, choose_device, engine_for, follow_run
+from studio.cli.output import Output
+from studio.cli.parser import Commands, add_command
+from studio.errors import BusyError, StudioError
+from studio.places import Workspace
+from studio.recipe.toml import load
+from studio.runs import events as e
+from studio.runs import wishes as w
+from studio.runs.create import create_run, read_job, refuse_changes
+from studio.runs.engine import Engine, refuse_busy, running_engine
+from studio.runs.folder import RunFolder, find_run
+from studio.runs.state import Status
+
+
+def register(commands: Commands) -> None:
+    """Add both commands."""
+    begin = add_command(
+        commands,
+        "train",
+        train,
+        "train an adapter by a recipe",
+        details="Ctrl-C stops after the step in hand and saves; `overlay resume` goes on from there.",
+        uses_device=True,
+    )
+    begin.add_argument("recipe", metavar="RECIPE", type=Path, help="a recipe file (.toml)")
+    begin.add_argument("--name", help="what the run and its adapter are to be called (default: as in the recipe)")
+    go_on = add_command(
+        commands,
+        "resume",
+        resume,
+        "go on with a run",
+        details="Goes on from the last checkpoint, exactly as if the run had never stopped.",
+        uses_device=True,
+    )
+    go_on.add_argument("run_name", metavar="RUN", help="the run's id or name, as `overlay runs` lists them")
+
+
+def train(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
+    """Create a run and do it."""
+    recipe = load(options.recipe)
+    device = choose_device(options.device)
+    refuse_if_busy(workspace, device)
+    run = create_run(workspace, recipe, device=device, recipe_folder=options.recipe.resolve().parent, name=options.name)
+    do_run(workspace, run, device, output)
+
+
+def resume(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
+    """Go on with a run that stands still."""
+    run = find_run(workspace, options.run_name)
+    status = run.bury().status
+    if status.is_live:
+        raise BusyError(f"{run.id} is in progress.", f"`overlay stop {run.id}` stops it; it saves first.")
+    if status is Status.FINISHED:
+        raise StudioError(f"{run.id} is finished: there is nothing left to do.", "Train again with more steps.")
+    refuse_changes(workspace, run)
+    device = resume_device(run, options.device)
+    refuse_if_busy(workspace, device)
+    do_run(workspace, run, device, output)
+
+
+def do_run(workspace: Workspace, run: RunFolder, device: str, output: Output) -> None:
+    """Have the engine of `device` do `run`, telling how it goes. Raises `StudioError` if it does not end well."""
+    with engine_for(workspace, device) as engine:
+        refuse_busy(engine, workspace)
+        ending = follow_from_here(run, engine, output)
+    tell_ending(ending, run, output)
+
+
+def follow_from_here(run: RunFolder, engine: Engine, output: Output, leave_out: type[e.Event] | None = None) -> e.Event:
+    """Ask for the run and follow what happens from now on; returns its last event. Events of the kind `leave_out` are not
+    printed for programs."""
+    events, state = run.events, run.state()
+    events.read()
+    report = RunReporter(output, state)
+
+    def show(event: e.Event) -> None:
+        report(event)
+        if leave_out is None or not isinstance(event, leave_out):
+            output.event(e.EVENTS.to_dict(event))
+
+    output.say(f"Run {run.id} on {engine.device}.")
+    engine.post(w.Train(folder=str(run.path)))
+    return follow_run(run, events, engine, output, show)
+
+
+def tell_ending(ending: e.Event, run: RunFolder, output: Output) -> None:
+    """Say how a run that ended well did end, and what can be done next."""
+    match ending:
+        case e.Finished(adapter=adapter):
+            output.say(f"Finished. The adapter is {adapter}: try `overlay chat --lanes base,{adapter} --prompt ...`.")
+        case e.Stopped(adapter=adapter) if adapter:
+            output.say(f"Stopped and saved as {adapter}. `overlay resume {run.id}` goes on.")
+        case _:
+            output.say(f"The run stands still. `overlay resume {run.id}` goes on.")
+
+
+def resume_device(run: RunFolder, option: str) -> str:
+    """Where to go on: as told, else where the run began, unless that card is gone."""
+    began_on = read_job(run).device
+    return "cpu" if option == "auto" and began_on == "cpu" else choose_device(option)
+
+
+def refuse_if_busy(workspace: Workspace, device: str) -> None:
+    """Raise `BusyError` before anything is written if the device is at a run already."""
+    engine = running_engine(workspace, device)
+    if engine is not None:
+        refuse_busy(engine, workspace)

@@ -1,0 +1,74 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from studio.runs import events as e
+from studio.runs.state import RunState, Status
+from tests.studio.runs.test_lines import any_event
+
+
+def step(number, loss=1.0):
+    return e.StepTaken(step=number, epoch=number / 4, loss=loss, learning_rate=1e-4, grad_norm=0.5, num_tokens=9, num_supervised=5, seconds=2.0)  # fmt: skip
+
+
+STARTED = e.Started(pid=7, process_started=1.0, device="cpu")
+PREPARED = e.Prepared(num_steps=10, num_rows=4, num_held_out=1, tokens_per_epoch=9, supervised_tokens_per_epoch=5, num_cut=0, num_dropped=0, num_trainable=1, num_parameters=2)  # fmt: skip
+
+
+@given(st.lists(any_event, max_size=30))
+def test_any_events_in_any_order_are_a_state_and_live_equals_replayed(events):
+    live = RunState()
+    for event in events:
+        live.advance(event)
+    assert live == RunState.replay(events)
+
+
+def test_a_run_from_start_to_end():
+    state = RunState()
+    assert state.status is Status.WAITING
+    state.advance(STARTED)
+    assert state.status is Status.LOADING
+    state.advance(PREPARED)
+    state.advance(e.PhaseEntered(name="training"))
+    assert state.status is Status.RUNNING
+    for number in range(1, 6):
+        state.advance(step(number, loss=3.0 / number))
+    assert (state.step, state.num_steps, state.losses[1]) == (5, 10, (2, 1.5))
+    assert state.seconds_left == pytest.approx(10.0)
+    state.advance(e.Finished(run="r", adapter="pirate"))
+    assert (state.status, state.adapter, state.ending, state.pid) == (Status.FINISHED, "pirate", None, None)
+
+
+def test_steps_taken_again_after_a_crash_are_shown_once():
+    state = RunState.replay([STARTED, step(1, 3.0), step(2, 2.0), step(3, 1.0)])
+    state.advance(e.Died(exit_code=-9, signal="SIGKILL", last_lines=[]))
+    assert state.status is Status.INTERRUPTED
+    state.advance(e.Started(pid=8, process_started=2.0, device="cpu", from_step=2))
+    state.advance(step(3, 1.5))
+    assert state.losses == [(1, 3.0), (2, 2.0), (3, 1.5)]
+    assert state.ending is None
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "said"),
+    [
+        (e.Paused(step=3), Status.PAUSED, "card is free"),
+        (e.Stopped(step=3, saved=True, adapter="a"), Status.STOPPED, "Stopped at step 3"),
+        (e.Stopped(step=3, saved=False), Status.STOPPED, "without saving"),
+        (e.Failed(kind="data", message="No rows.", hint="Add some."), Status.FAILED, "No rows."),
+        (e.Died(exit_code=-9, signal="SIGKILL", last_lines=[]), Status.INTERRUPTED, "killed"),
+        (e.Died(exit_code=3, signal=None, last_lines=[]), Status.INTERRUPTED, "exit code 3"),
+        (e.Died(exit_code=None, signal=None, last_lines=[]), Status.INTERRUPTED, "switched off"),
+    ],
+)
+def test_every_ending_has_its_name_and_cause(event, status, said):
+    state = RunState.replay([STARTED, step(1), event])
+    assert state.status is status
+    assert said in state.ending.message
+    assert not state.status.is_live
+
+
+def test_the_hint_after_a_death_names_the_step_to_go_on_from():
+    saved = e.CheckpointSaved(step=1, path="checkpoints/step-000001", bytes=9)
+    state = RunState.replay([STARTED, step(1), saved, step(2), e.Died(exit_code=None, signal=None, last_lines=[])])
+    assert "step 1" in state.ending.hint

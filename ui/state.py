@@ -1,0 +1,159 @@
+"""What all pages share: facts, and wishes. No widgets, no files, no processes.
+
+A page reads the facts it shows, connects to the signals that tell of changes (past tense) and emits wishes (`..._requested`).
+It never does anything itself: the conductor (`ui.conductor`) answers wishes and brings facts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from PySide6.QtCore import QObject, Signal
+
+from studio.errors import Problem
+from studio.library.adapter import Adapter
+from studio.memory.budget import Budget
+from studio.memory.device import Gpu
+from studio.models.bases import Base
+from studio.models.facts import ModelFacts
+from studio.recipe.recipe import Recipe
+from studio.runs.folder import RunFolder
+from studio.runs.state import RunState
+
+
+@dataclass
+class RunView:
+    """A run and its picture. `state` grows in place as events come."""
+
+    folder: RunFolder
+    state: RunState
+
+
+@dataclass(frozen=True)
+class DataView:
+    """What is known about the recipe's dataset."""
+
+    path: str
+    num_rows: int = 0
+    num_good: int = 0
+    num_duplicates: int = 0
+    problems: tuple[str, ...] = ()
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass
+class JobView:
+    """An import or a merge: how far it is, and how it ended."""
+
+    key: str
+    kind: str
+    title: str
+    done: int = 0
+    total: int = 0
+    what: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    hint: str = ""
+    is_over: bool = False
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question down some lanes. A lane is an adapter's name, or "" for the base alone; `turns` are each lane's own."""
+
+    key: str
+    base: Base
+    lanes: tuple[str, ...]
+    turns: tuple[tuple[dict[str, str], ...], ...]
+    max_tokens: int = 256
+    temperature: float = 0.7
+    top_p: float = 0.95
+    seed: int = 0
+
+
+class AppState(QObject):
+    """The facts, and the signals around them."""
+
+    # --- facts have changed ----------------------------------------------------------------------------------------
+    bases_changed = Signal()
+    adapters_changed = Signal()
+    runs_changed = Signal()
+    """The list of runs, or the status of one."""
+    run_event = Signal(str, object)
+    """(run id, Event): `runs[run id].state` has just taken this event in."""
+    recipe_changed = Signal()
+    """The recipe, or what follows from it: problems, budget, data."""
+    engine_changed = Signal()
+    chat_news = Signal(object)
+    """TextStreamed, Answered, AskFailed or BaseLoaded."""
+    job_changed = Signal(object)
+    """JobView: progress or end of an import or a merge."""
+    noticed = Signal(str, str, str)
+    """(kind: info, ok, warn or bad; sentence; hint): something to tell the user, wherever he is."""
+    machine_changed = Signal()
+
+    # --- wishes ----------------------------------------------------------------------------------------------------
+    recipe_edited = Signal(object)
+    """Recipe: the form has a new one."""
+    train_requested = Signal()
+    run_requested = Signal(str, str)
+    """(run id, verb): stop, discard, pause, resume, save, evaluate, sample."""
+    base_requested = Signal(str)
+    """Source of a base to add: `starter`, a folder, a .gguf file."""
+    chat_requested = Signal(object)
+    """Ask."""
+    hush_requested = Signal(str)
+    release_requested = Signal()
+    merge_requested = Signal(str, str, str)
+    """(adapter's name, new folder, dtype: bfloat16, float16 or float32)."""
+    export_requested = Signal(str, str)
+    """(adapter's name, new folder): a copy of the plain PEFT folder for other programs."""
+    adapter_requested = Signal(str, str, str)
+    """(verb, adapter's name or a folder, value): rename, tag, untag, note, remove, import, check."""
+    page_requested = Signal(str)
+    """home, train, runs, adapters or chat."""
+    run_selected = Signal(str)
+    """Show this run on the Train page."""
+    adapter_selected = Signal(str)
+    """Show this adapter on the Adapters page."""
+    chat_selected = Signal(str)
+    """Open Chat with this adapter beside its base."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.bases: list[Base] = []
+        self.adapters: list[Adapter] = []
+        self.runs: dict[str, RunView] = {}
+        """Newest first."""
+        self.recipe = Recipe()
+        self.problems: list[Problem] = []
+        """What keeps the recipe from being trained, each with its field and remedy."""
+        self.data = DataView("")
+        self.facts: ModelFacts | None = None
+        """Of the recipe's base; None while there is none of that name on this computer."""
+        self.budget: Budget | None = None
+        self.trainable: tuple[int, int] | None = None
+        """(parameters that learn, parameters in all) of the recipe on its base."""
+        self.gpus: list[Gpu] = []
+        self.card_bytes = 24 * 1000**3
+        """The card that the estimate is held against: the real one, else the one the user picked."""
+        self.disk_free_bytes = 0
+        self.engine = "off"
+        """off, starting, ready or gone."""
+        self.jobs: dict[str, JobView] = {}
+
+    @property
+    def base(self) -> Base | None:
+        """The recipe's base, if it is on this computer."""
+        return next((base for base in self.bases if base.id == self.recipe.base.id), None)
+
+    @property
+    def live_run(self) -> RunView | None:
+        """The run in progress, if any."""
+        return next((view for view in self.runs.values() if view.state.status.is_live), None)
+
+    def adapter(self, name: str) -> Adapter | None:
+        """The adapter of that name."""
+        return next((adapter for adapter in self.adapters if adapter.name == name), None)

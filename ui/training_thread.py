@@ -1,0 +1,180 @@
+"""The background training thread.
+
+It owns the engine process that runs QLoRA, follows its event files and turns each event into a Qt signal. The work sits in
+the process behind it, because a thread shares the interpreter's lock and the CUDA context with the window: a crash there would
+be a crash here, and memory only comes back when a process ends.
+
+All methods may be called from the window; they return at once and take effect on this thread.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+
+from PySide6.QtCore import QObject, QThread, Signal
+
+from studio.errors import StudioError
+from studio.places import Workspace
+from studio.runs import events as e
+from studio.runs import wishes as w
+from studio.runs.create import refuse_changes
+from studio.runs.engine import Engine, refuse_busy, running_engine, start_engine
+from studio.runs.folder import RunFolder, list_runs
+from studio.runs.jobs import Job, start_job
+from studio.runs.lines import Mailbox
+from studio.runs.processes import own_start
+
+POLL_SECONDS = 0.05
+RELEASE_SECONDS = 10.0
+
+
+class TrainingThread(QThread):
+    """Owner of the engine; everything it learns leaves by a signal."""
+
+    run_event = Signal(str, object)
+    """(run id, Event): something happened in a run that is being followed."""
+    engine_news = Signal(object)
+    """Event: an answer, a loaded base."""
+    engine_changed = Signal(str)
+    """`off`, `starting`, `ready` or `gone` (it ended by itself)."""
+    job_event = Signal(str, object)
+    """(job id, Event): progress or end of an import or a merge."""
+    refused = Signal(str, object)
+    """(what was wished, StudioError): it could not be done."""
+
+    def __init__(self, workspace: Workspace, device: str, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._workspace = workspace
+        self._device = device
+        self._tasks: queue.SimpleQueue[tuple[str, Callable[[], None]] | None] = queue.SimpleQueue()
+        self._engine: Engine | None = None
+        self._followed: dict[str, tuple[RunFolder, Mailbox[e.Event]]] = {}
+        self._jobs: dict[str, Job] = {}
+
+    # --- what the window asks for ----------------------------------------------------------------------------------
+
+    def start_run(self, run: RunFolder) -> None:
+        """Train a new run, or go on with one."""
+        self._tasks.put(("train", lambda: self._start_run(run)))
+
+    def wish(self, wish: w.Wish) -> None:
+        """Pass a wish to the engine; one is started for a question, and for nothing else."""
+        self._tasks.put(("ask", lambda: self._post(wish)))
+
+    def start_job(self, key: str, kind: str, arguments: dict[str, object]) -> None:
+        """Begin an import or a merge; its events come as `job_event` with this key."""
+        self._tasks.put((kind, lambda: self._start_job(key, kind, arguments)))
+
+    def cancel_job(self, key: str) -> None:
+        """End an import or a merge; nothing of it remains."""
+        self._tasks.put(("cancel", lambda: self._jobs[key].cancel() if key in self._jobs else None))
+
+    def release(self) -> None:
+        """End the engine and give its memory back; a run in progress is paused."""
+        self._tasks.put(("release", self._release))
+
+    def finish(self) -> None:
+        """End this thread. The engine goes on with a run in progress, else ends by itself: nobody attends it any more."""
+        self._tasks.put(None)
+        self.wait()
+
+    # --- on this thread --------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Do what was asked, look at the files, rest a little; again."""
+        self._find_again()
+        while True:
+            try:
+                task = self._tasks.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                self._look()
+                continue
+            if task is None:
+                self._look()
+                return
+            what, act = task
+            try:
+                act()
+            except StudioError as error:
+                self.refused.emit(what, error)
+
+    def _find_again(self) -> None:
+        """An engine and runs that outlived the window before this one."""
+        self._engine = running_engine(self._workspace, self._device)
+        if self._engine is not None:
+            pid, process_started = own_start()
+            self._engine.post(w.Attend(pid=pid, process_started=process_started))
+            # What it answered to the window before is no news.
+            self._engine.news.read()
+            self.engine_changed.emit("ready")
+        for run in list_runs(self._workspace):
+            if run.state().status.is_live:
+                self._follow(run)
+
+    def _follow(self, run: RunFolder) -> None:
+        mailbox = run.events
+        mailbox.read()  # the past is replayed from the file by whoever shows the run
+        self._followed[run.id] = (run, mailbox)
+
+    def _ensure_engine(self) -> Engine:
+        if self._engine is None or not self._engine.is_alive:
+            self.engine_changed.emit("starting")
+            try:
+                self._engine = start_engine(self._workspace, self._device)
+            except StudioError:
+                self.engine_changed.emit("off")
+                raise
+            self.engine_changed.emit("ready")
+        return self._engine
+
+    def _start_run(self, run: RunFolder) -> None:
+        refuse_changes(self._workspace, run)
+        engine = self._ensure_engine()
+        refuse_busy(engine, self._workspace)
+        self._follow(run)
+        engine.post(w.Train(folder=str(run.path)))
+
+    def _post(self, wish: w.Wish) -> None:
+        if isinstance(wish, w.Say):
+            self._ensure_engine().post(wish)
+        elif self._engine is not None:
+            self._engine.post(wish)
+
+    def _start_job(self, key: str, kind: str, arguments: dict[str, object]) -> None:
+        self._jobs[key] = start_job(self._workspace, kind, arguments)
+
+    def _release(self) -> None:
+        if self._engine is not None:
+            self._engine.post(w.Release())
+            self._engine.wait(RELEASE_SECONDS)
+            self._look()
+
+    def _look(self) -> None:
+        """Read what has come; give a last word to what ended without one."""
+        engine = self._engine
+        # Looked at before reading: what was written before its end must not be missed.
+        gone = engine is not None and not engine.is_alive
+        if engine is not None:
+            for event in engine.news.read():
+                self.engine_news.emit(event)
+        for run_id, (run, mailbox) in list(self._followed.items()):
+            self._read_run(run_id, run, mailbox, gone)
+        for key, job in list(self._jobs.items()):
+            for event in job.read():
+                self.job_event.emit(key, event)
+                if isinstance(event, e.ENDINGS):
+                    self._jobs.pop(key, None)
+        if gone:
+            self._engine = None
+            self.engine_changed.emit("gone")
+
+    def _read_run(self, run_id: str, run: RunFolder, mailbox: Mailbox[e.Event], gone: bool) -> None:
+        events = mailbox.read()
+        if gone and self._engine is not None and not any(isinstance(event, e.ENDINGS) for event in events):
+            run.bury(self._engine.exit_code, self._engine.end_signal)
+            events += mailbox.read()
+        for event in events:
+            self.run_event.emit(run_id, event)
+            if isinstance(event, e.ENDINGS):
+                self._followed.pop(run_id, None)
