@@ -100,6 +100,12 @@ class AppState(QObject):
     train_requested = Signal()
     run_requested = Signal(str, str)
     """(run id, verb): stop, discard, pause, resume, save, evaluate, sample."""
+    tour_requested = Signal()
+    """Train the example on the starter base, which is added first where it is missing."""
+    recipe_open_requested = Signal(str)
+    """The recipe in this .toml file."""
+    recipe_save_requested = Signal(str)
+    """Write the recipe to this .toml file."""
     base_requested = Signal(str)
     """Source of a base to add: `starter`, a folder, a .gguf file."""
     chat_requested = Signal(object)
@@ -110,8 +116,12 @@ class AppState(QObject):
     """(adapter's name, new folder, dtype: bfloat16, float16 or float32)."""
     export_requested = Signal(str, str)
     """(adapter's name, new folder): a copy of the plain PEFT folder for other programs."""
+    job_cancel_requested = Signal(str)
+    """Key of an import or a merge: end it, and nothing of it remains."""
+    folder_requested = Signal(str)
+    """Show this folder in the desktop's file manager."""
     adapter_requested = Signal(str, str, str)
-    """(verb, adapter's name or a folder, value): rename, tag, untag, note, remove, import, check."""
+    """(verb, adapter's name or a folder, value): rename, tag, untag, note, remove, restore, import, check."""
     page_requested = Signal(str)
     """home, train, runs, adapters or chat."""
     run_selected = Signal(str)
@@ -143,6 +153,13 @@ class AppState(QObject):
         self.engine = "off"
         """off, starting, ready or gone."""
         self.jobs: dict[str, JobView] = {}
+        self.is_gathered = False
+        """Whether bases, adapters and runs have been looked for yet: before that, an empty list means nothing."""
+        self.engine_installed = True
+        """Whether the libraries that train are there."""
+        self.has_chatted = False
+        self.has_exported = False
+        """Whether an adapter was ever merged or exported here."""
 
     @property
     def base(self) -> Base | None:
@@ -153,6 +170,11 @@ class AppState(QObject):
     def live_run(self) -> RunView | None:
         """The run in progress, if any."""
         return next((view for view in self.runs.values() if view.state.status.is_live), None)
+
+    @property
+    def live_jobs(self) -> list[JobView]:
+        """Imports and merges in progress."""
+        return [job for job in self.jobs.values() if not job.is_over]
 
     def adapter(self, name: str) -> Adapter | None:
         """The adapter of that name."""

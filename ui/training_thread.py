@@ -10,11 +10,13 @@ All methods may be called from the window; they return at once and take effect o
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from PySide6.QtCore import QObject, QThread, Signal
 
-from studio.errors import StudioError
+from studio.errors import EngineError, StudioError
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
@@ -23,15 +25,30 @@ from studio.runs.engine import Engine, refuse_busy, running_engine, start_engine
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.jobs import Job, start_job
 from studio.runs.lines import Mailbox
-from studio.runs.processes import own_start
+from studio.runs.processes import is_alive, own_start
+from studio.runs.state import RunState
 
 POLL_SECONDS = 0.05
 RELEASE_SECONDS = 10.0
+PULSE_SECONDS = 2.0
+
+
+@dataclass
+class _Followed:
+    """A run whose event file is being read, and the process that is at it; `pid` is None until one has begun."""
+
+    run: RunFolder
+    mailbox: Mailbox[e.Event]
+    device: str
+    pid: int | None
+    process_started: float
 
 
 class TrainingThread(QThread):
     """Owner of the engine; everything it learns leaves by a signal."""
 
+    run_followed = Signal(object, object)
+    """(RunFolder, RunState): from here on its events come as `run_event`; the state is all that came before, and is yours."""
     run_event = Signal(str, object)
     """(run id, Event): something happened in a run that is being followed."""
     engine_news = Signal(object)
@@ -49,14 +66,19 @@ class TrainingThread(QThread):
         self._device = device
         self._tasks: queue.SimpleQueue[tuple[str, Callable[[], None]] | None] = queue.SimpleQueue()
         self._engine: Engine | None = None
-        self._followed: dict[str, tuple[RunFolder, Mailbox[e.Event]]] = {}
+        self._followed: dict[str, _Followed] = {}
         self._jobs: dict[str, Job] = {}
+        self._felt = 0.0
 
     # --- what the window asks for ----------------------------------------------------------------------------------
 
     def start_run(self, run: RunFolder) -> None:
         """Train a new run, or go on with one."""
         self._tasks.put(("train", lambda: self._start_run(run)))
+
+    def follow(self, run: RunFolder) -> None:
+        """Tell what happens in a run that somebody else has begun; one that stands still is told once."""
+        self._tasks.put(("follow", lambda: self._follow(run, keep=False)))
 
     def wish(self, wish: w.Wish) -> None:
         """Pass a wish to the engine; one is started for a question, and for nothing else."""
@@ -98,6 +120,8 @@ class TrainingThread(QThread):
                 act()
             except StudioError as error:
                 self.refused.emit(what, error)
+            except OSError as error:
+                self.refused.emit(what, StudioError(f"That could not be done: {error}.", "Try again."))
 
     def _find_again(self) -> None:
         """An engine and runs that outlived the window before this one."""
@@ -109,13 +133,19 @@ class TrainingThread(QThread):
             self._engine.news.read()
             self.engine_changed.emit("ready")
         for run in list_runs(self._workspace):
-            if run.state().status.is_live:
-                self._follow(run)
+            if run.is_readable and run.bury().status.is_live:
+                self._follow(run, keep=False)
 
-    def _follow(self, run: RunFolder) -> None:
+    def _follow(self, run: RunFolder, *, keep: bool) -> None:
+        """Fold the past, hand it over, and read on from there; without `keep` only while the run is live."""
+        if run.id in self._followed:
+            return
         mailbox = run.events
-        mailbox.read()  # the past is replayed from the file by whoever shows the run
-        self._followed[run.id] = (run, mailbox)
+        state = RunState.replay(mailbox.read())
+        if keep or state.status.is_live:
+            self._followed[run.id] = _Followed(run, mailbox, state.device, state.pid, state.process_started)
+        # From here on the state belongs to whoever hears this: nobody changes it on this thread.
+        self.run_followed.emit(run, state)
 
     def _ensure_engine(self) -> Engine:
         if self._engine is None or not self._engine.is_alive:
@@ -132,17 +162,26 @@ class TrainingThread(QThread):
         refuse_changes(self._workspace, run)
         engine = self._ensure_engine()
         refuse_busy(engine, self._workspace)
-        self._follow(run)
+        self._follow(run, keep=True)
         engine.post(w.Train(folder=str(run.path)))
 
     def _post(self, wish: w.Wish) -> None:
         if isinstance(wish, w.Say):
             self._ensure_engine().post(wish)
-        elif self._engine is not None:
-            self._engine.post(wish)
+            return
+        followed = self._followed.get(str(getattr(wish, "run", "")))
+        engine = self._engine
+        if followed is not None and followed.device not in ("", self._device):
+            # Begun elsewhere, by a command for instance: its own engine must hear this.
+            engine = running_engine(self._workspace, followed.device)
+        if engine is not None:
+            engine.post(wish)
 
     def _start_job(self, key: str, kind: str, arguments: dict[str, object]) -> None:
-        self._jobs[key] = start_job(self._workspace, kind, arguments)
+        try:
+            self._jobs[key] = start_job(self._workspace, kind, arguments)
+        except StudioError as error:
+            self.job_event.emit(key, e.Failed(kind=error.kind, message=error.message, hint=error.hint))
 
     def _release(self) -> None:
         if self._engine is not None:
@@ -158,8 +197,13 @@ class TrainingThread(QThread):
         if engine is not None:
             for event in engine.news.read():
                 self.engine_news.emit(event)
-        for run_id, (run, mailbox) in list(self._followed.items()):
-            self._read_run(run_id, run, mailbox, gone)
+        feel = time.monotonic() - self._felt > PULSE_SECONDS
+        for followed in list(self._followed.values()):
+            if feel:
+                self._feel_pulse(followed)
+            self._read_run(followed, engine if gone else None)
+        if feel:
+            self._felt = time.monotonic()
         for key, job in list(self._jobs.items()):
             for event in job.read():
                 self.job_event.emit(key, event)
@@ -169,12 +213,29 @@ class TrainingThread(QThread):
             self._engine = None
             self.engine_changed.emit("gone")
 
-    def _read_run(self, run_id: str, run: RunFolder, mailbox: Mailbox[e.Event], gone: bool) -> None:
-        events = mailbox.read()
-        if gone and self._engine is not None and not any(isinstance(event, e.ENDINGS) for event in events):
-            run.bury(self._engine.exit_code, self._engine.end_signal)
-            events += mailbox.read()
+    def _feel_pulse(self, followed: _Followed) -> None:
+        """Give a run of somebody else's engine its last word, if that engine is gone without one."""
+        engine = self._engine
+        ours = engine is not None and engine.pid == followed.pid
+        if followed.pid is not None and not ours and not is_alive(followed.pid, followed.process_started):
+            followed.run.bury()
+
+    def _read_run(self, followed: _Followed, gone: Engine | None) -> None:
+        """Pass on what has happened; `gone` is our engine, if it has just ended."""
+        run_id = followed.run.id
+        events = followed.mailbox.read()
+        if gone is not None and not any(isinstance(event, e.ENDINGS) for event in events):
+            followed.run.bury(gone.exit_code, gone.end_signal)
+            events += followed.mailbox.read()
         for event in events:
+            if isinstance(event, e.Started):
+                followed.device, followed.pid = event.device, event.pid
+                followed.process_started = event.process_started
             self.run_event.emit(run_id, event)
             if isinstance(event, e.ENDINGS):
                 self._followed.pop(run_id, None)
+        if gone is not None and followed.pid is None and run_id in self._followed:
+            del self._followed[run_id]
+            log = gone.session / "log.txt"
+            error = EngineError(f"The engine ended before it began {followed.run.name}.", f"Its log says why: {log}")
+            self.refused.emit("train", error)

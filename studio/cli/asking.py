@@ -25,6 +25,7 @@ class Question:
     lanes: list[Path | None]
     turns: list[list[dict[str, str]]]
     sampling: Sampling
+    compute_dtype: str = ""
 
 
 def ask(engine: Engine, question: Question, on_text: Callable[[int, str], None] = lambda *_: None) -> list[e.Answered]:
@@ -39,6 +40,7 @@ def ask(engine: Engine, question: Question, on_text: Callable[[int, str], None] 
         lanes=[str(lane) if lane else None for lane in question.lanes],
         turns=question.turns,
         sampling=question.sampling.to_dict(),
+        compute_dtype=question.compute_dtype,
     )
     engine.news.read()
     engine.post(wish)

@@ -55,6 +55,12 @@ class Desk:
         self._model, self.fingerprint = self.base.model, base.fingerprint
         return self.base, True
 
+    def holds(self, path: Path, quantisation: str, compute_dtype: str = "") -> bool:
+        """Whether this base lies here already, quantised so; a chat that names no dtype takes it in any."""
+        if self.base is None or self.base.key[:2] != (str(path.resolve()), quantisation):
+            return False
+        return compute_dtype in ("", self.base.key[3])
+
     def clear(self) -> None:
         """Let go of the base. On a card the memory is free at once; what the driver keeps goes with the process."""
         self.base, self._model, self.fingerprint = None, None, ""

@@ -19,7 +19,7 @@ from studio import files
 from studio.engine import checkpoint
 from studio.engine.boundary import guarded
 from studio.engine.desk import Desk, base_alone
-from studio.engine.load import base_key, pick_device
+from studio.engine.load import pick_device
 from studio.engine.reply import Reply, Sampling, last_is_question, reply
 from studio.engine.run import perform
 from studio.engine.train import Orders
@@ -133,9 +133,11 @@ class Server:
         return guarded(lambda: self._answer(wish), lambda failed: self._ask_failed(wish, failed))
 
     def _answer(self, wish: w.Say) -> None:
-        base = find_base(self.workspace, wish.base)
-        loaded, is_new = self.desk.lay_base(base, BaseSpec(id=base.id, quantisation=wish.quantisation))  # type: ignore[arg-type]
-        if is_new:
+        if not self.desk.holds(Path(wish.base), wish.quantisation, wish.compute_dtype):
+            base = find_base(self.workspace, wish.base)
+            dtype = wish.compute_dtype or "bfloat16"
+            spec = BaseSpec(id=base.id, quantisation=wish.quantisation, compute_dtype=dtype)  # type: ignore[arg-type]
+            loaded, _ = self.desk.lay_base(base, spec)
             self.news.post(e.BaseLoaded(base=base.id, bytes=loaded.num_bytes, seconds=loaded.seconds))
         for lane, (folder, turns) in enumerate(zip(wish.lanes, wish.turns, strict=True)):
             if wish.ask in self._hushed:
@@ -145,10 +147,9 @@ class Server:
 
     def answer_within(self, wish: w.Say, overlaid: PeftModel) -> None:
         """Answer between two steps, with the base in training: its own lane is "", the base alone None."""
-        base = self.desk.base
-        assert base is not None
-        wanted = base_key(Path(wish.base), BaseSpec(id="", quantisation=wish.quantisation))  # type: ignore[arg-type]
-        if wanted[:2] != base.key[:2] or any(lane for lane in wish.lanes):
+        if not self.desk.holds(Path(wish.base), wish.quantisation, wish.compute_dtype) or any(
+            lane for lane in wish.lanes
+        ):
             raise BusyError(
                 "A run is in progress: only its own base and overlay can answer now.", "Wait for its end, or pause it."
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import files
+from studio.data.rows import read
 from studio.errors import ChangedError, DamagedError, RecipeError, StudioError
 from studio.models.bases import Base, find_base
 from studio.places import Workspace
@@ -18,6 +19,7 @@ from studio.recipe.toml import from_dict, resolve_data, to_dict
 from studio.runs.folder import RunFolder
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "overlay-studio")
+_LOOK_THROUGH_BYTES = 64 << 20
 _TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json", "tokenizer.json")
 
 
@@ -43,6 +45,8 @@ def create_run(
         raise RecipeError(problems)
     base = find_base(workspace, recipe.base.id)
     data = resolve_data(recipe.data.path, recipe_folder)
+    if data.stat().st_size < _LOOK_THROUGH_BYTES:
+        read(data)  # raises if no row can be used: better now than after the base was loaded
     job = {
         "recipe": to_dict(recipe),
         "device": device,

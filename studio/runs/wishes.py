@@ -71,7 +71,7 @@ class Say(Wish):
 
     `base` is a folder. A lane is an adapter's folder, or None for the base alone. `turns` are `{"role", "content"}`
     per lane, since lanes remember their own answers. While a run trains on that base, the empty string stands for the
-    overlay in training.
+    overlay in training. `compute_dtype` "" takes the base as it lies in memory already, or in bfloat16.
     """
 
     ask: str
@@ -80,6 +80,7 @@ class Say(Wish):
     lanes: list[str | None]
     turns: list[list[dict[str, str]]]
     sampling: dict[str, Any]
+    compute_dtype: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,30 @@ from tests.studio.runs.test_lines import any_event
 
 
 def step(number, loss=1.0):
-    return e.StepTaken(step=number, epoch=number / 4, loss=loss, learning_rate=1e-4, grad_norm=0.5, num_tokens=9, num_supervised=5, seconds=2.0)  # fmt: skip
+    return e.StepTaken(
+        step=number,
+        epoch=number / 4,
+        loss=loss,
+        learning_rate=1e-4,
+        grad_norm=0.5,
+        num_tokens=9,
+        num_supervised=5,
+        seconds=2.0,
+    )
 
 
 STARTED = e.Started(pid=7, process_started=1.0, device="cpu")
-PREPARED = e.Prepared(num_steps=10, num_rows=4, num_held_out=1, tokens_per_epoch=9, supervised_tokens_per_epoch=5, num_cut=0, num_dropped=0, num_trainable=1, num_parameters=2)  # fmt: skip
+PREPARED = e.Prepared(
+    num_steps=10,
+    num_rows=4,
+    num_held_out=1,
+    tokens_per_epoch=9,
+    supervised_tokens_per_epoch=5,
+    num_cut=0,
+    num_dropped=0,
+    num_trainable=1,
+    num_parameters=2,
+)
 
 
 @given(st.lists(any_event, max_size=30))

@@ -1,0 +1,152 @@
+"""The recipe being edited, and what follows from it: problems, memory, data. Keeps a draft, so that nothing typed is lost."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from PySide6.QtCore import QObject
+
+from studio.errors import StudioError
+from studio.places import Workspace
+from studio.recipe import toml
+from studio.recipe.recipe import Recipe
+from ui import facts
+from ui.bridge import in_background, soon
+from ui.state import AppState, DataView
+
+DATA_DELAY_MS = 250
+DRAFT_DELAY_MS = 800
+
+
+class Drafting(QObject):
+    """Answers `recipe_edited`, and opens and saves recipes. Looking at base and data goes on in the background."""
+
+    def __init__(self, workspace: Workspace, state: AppState, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._workspace, self._state = workspace, state
+        self._bases: dict[str, facts.BaseFacts] = {}
+        self._data: dict[tuple[str, int, int], DataView] = {}
+        self._asked_base = ""
+        self._asked_data = ""
+        self._drafted: Recipe | None = None
+        self._is_saving = False
+        state.recipe_edited.connect(self.edit)
+        state.recipe_open_requested.connect(self._open)
+        state.recipe_save_requested.connect(self._save_as)
+        state.bases_changed.connect(self.forget_bases)
+
+    def start_from(self, recipe: Recipe) -> None:
+        """Take the recipe that the disk holds; nothing needs saving."""
+        self._drafted = recipe
+        self.edit(recipe)
+
+    def edit(self, recipe: Recipe) -> None:
+        """Make `recipe` the one that is shown, and tell what follows from it."""
+        state = self._state
+        state.recipe = recipe
+        if state.data.path != recipe.data.path:
+            state.data = DataView(recipe.data.path)
+            self._asked_data = recipe.data.path
+            soon(self, partial(self._look_at_data, recipe.data.path), DATA_DELAY_MS)
+        if recipe.base.id not in self._bases:
+            self._look_at_base(recipe.base.id)
+        self._judge()
+        if recipe != self._drafted:
+            soon(self, partial(self._draft, recipe), DRAFT_DELAY_MS)
+
+    def forget_bases(self) -> None:
+        """Bases have come or gone: look again."""
+        self._bases.clear()
+        self._asked_base = ""
+        self._look_at_base(self._state.recipe.base.id)
+
+    def look_again_at_data(self) -> None:
+        """The file may have been changed by its editor; costs one stat if it was not."""
+        if self._state.is_gathered:
+            self._look_at_data(self._state.recipe.data.path)
+
+    def flush(self) -> None:
+        """Save the draft now, on this thread: the window is closing."""
+        if self._state.recipe != self._drafted and self._state.is_gathered:
+            self._write_draft(self._state.recipe)
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        state = self._state
+        base = self._bases.get(state.recipe.base.id, facts.BaseFacts())
+        found = facts.judge(state.recipe, base, state.data)
+        state.facts, state.problems = base.facts, found.problems
+        state.budget, state.trainable = found.budget, found.trainable
+        state.recipe_changed.emit()
+
+    def _look_at_base(self, base_id: str) -> None:
+        if not self._state.is_gathered or self._asked_base == base_id:
+            return
+        self._asked_base = base_id
+        in_background(
+            partial(facts.look_at_base, self._workspace, base_id), partial(self._base_seen, base_id), self._tell
+        )
+
+    def _base_seen(self, base_id: str, found: facts.BaseFacts) -> None:
+        self._bases[base_id] = found
+        if self._asked_base == base_id:
+            self._asked_base = ""
+        if base_id == self._state.recipe.base.id:
+            self._judge()
+
+    def _look_at_data(self, path: str) -> None:
+        if path != self._state.recipe.data.path:
+            return  # typed on meanwhile
+        known = dict(self._data)
+
+        def look() -> tuple[tuple[str, int, int], DataView]:
+            stamp = facts.data_stamp(path)
+            return stamp, known.get(stamp) or facts.look_at_data(path)
+
+        in_background(look, self._data_seen, self._tell)
+
+    def _data_seen(self, found: tuple[tuple[str, int, int], DataView]) -> None:
+        stamp, view = found
+        if stamp[1]:
+            self._data[stamp] = view
+        if view.path == self._state.recipe.data.path and view != self._state.data:
+            self._state.data = view
+            self._judge()
+
+    def _draft(self, recipe: Recipe) -> None:
+        if recipe != self._state.recipe:
+            return  # edited again meanwhile: that edit has a timer of its own
+        if self._is_saving:
+            soon(self, partial(self._draft, recipe), DRAFT_DELAY_MS)
+            return
+        self._is_saving = True
+        in_background(partial(self._write_draft, recipe), self._draft_saved, self._draft_refused)
+
+    def _write_draft(self, recipe: Recipe) -> Recipe:
+        toml.save(recipe, facts.draft_path(self._workspace))
+        return recipe
+
+    def _draft_saved(self, recipe: Recipe) -> None:
+        self._is_saving, self._drafted = False, recipe
+
+    def _draft_refused(self, error: StudioError) -> None:
+        self._is_saving = False
+        self._tell(error)
+
+    def _open(self, path: str) -> None:
+        in_background(partial(facts.open_recipe, Path(path)), self._opened, self._tell)
+
+    def _opened(self, recipe: Recipe) -> None:
+        self.edit(recipe)
+        self._state.page_requested.emit("train")
+
+    def _save_as(self, path: str) -> None:
+        def saved(_: None) -> None:
+            self._state.noticed.emit("ok", self.tr("The recipe is saved as {0}.").format(Path(path).name), "")
+
+        in_background(partial(toml.save, self._state.recipe, Path(path)), saved, self._tell)
+
+    def _tell(self, error: StudioError) -> None:
+        self._state.noticed.emit("bad", error.message, error.hint)

@@ -1,0 +1,214 @@
+"""Facts for the pages, gathered on a worker thread: free functions of plain values that touch no Qt object."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from studio.cli.commands_demo import EXAMPLES, STEPS, demo_recipe
+from studio.data import rows
+from studio.data.survey import survey as survey_data
+from studio.errors import BaseModelError, Problem, RecipeError, StudioError
+from studio.library.adapter import Adapter
+from studio.library.shelf import list_adapters
+from studio.memory.budget import Budget, budget, trainable_parameters
+from studio.memory.device import Gpu, survey
+from studio.models.bases import Base, find_base, list_bases, locate
+from studio.models.facts import ModelFacts
+from studio.places import Workspace
+from studio.recipe import toml
+from studio.recipe.check import check
+from studio.recipe.fields import replaced
+from studio.recipe.presets import for_style
+from studio.recipe.recipe import Recipe
+from studio.runs.folder import RunFolder, list_runs
+from ui.state import DataView, RunView
+
+_log = logging.getLogger(__name__)
+STARTER = "starter"
+PIRATE = "examples/pirate.jsonl"
+MAX_PROBLEMS_SHOWN = 100
+
+
+# --- the computer and the workspace --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What changes by itself: cards, free space, and the run folders there are."""
+
+    gpus: list[Gpu]
+    disk_free_bytes: int
+    run_ids: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """All that lies in the workspace at the start. `num_damaged` counts run folders whose job cannot be read."""
+
+    bases: list[Base]
+    adapters: list[Adapter]
+    runs: list[RunView]
+    num_damaged: int
+    recipe: Recipe
+    has_chatted: bool
+    has_exported: bool
+    engine_installed: bool
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What is known about the base that a recipe names; `problem` tells why it cannot be trained on."""
+
+    facts: ModelFacts | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What follows from a recipe on its base and data: pure arithmetic."""
+
+    problems: list[Problem] = field(default_factory=list)
+    budget: Budget | None = None
+    trainable: tuple[int, int] | None = None
+
+
+def look_at_machine(workspace: Workspace) -> Machine:
+    """Some milliseconds' worth of looking."""
+    ids = frozenset(run.id for run in list_runs(workspace))
+    return Machine(survey(), disk_free(workspace.root), ids)
+
+
+def disk_free(folder: Path) -> int:
+    """Free bytes on the disk that holds `folder`, which need not exist yet."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def look_at_workspace(workspace: Workspace) -> Workshop:
+    """Everything in the workspace. Runs whose process is gone are given their last word on the way."""
+    runs, num_damaged = [], 0
+    for folder in list_runs(workspace):
+        view = look_at_run(folder)
+        if view is None:
+            num_damaged += 1
+        else:
+            runs.append(view)
+    bases = list_bases(workspace)
+    return Workshop(
+        bases=bases,
+        adapters=list_adapters(workspace),
+        runs=runs,
+        num_damaged=num_damaged,
+        recipe=starting_recipe(workspace, bases),
+        has_chatted=_holds_anything(workspace.chats),
+        has_exported=_holds_anything(workspace.exports),
+        # Found without importing it: this process must stay free of it.
+        engine_installed=importlib.util.find_spec("torch") is not None,
+    )
+
+
+def look_at_run(folder: RunFolder) -> RunView | None:
+    """The run and its whole curve; None if its job cannot be read."""
+    return RunView(folder, folder.bury()) if folder.is_readable else None
+
+
+def _holds_anything(folder: Path) -> bool:
+    return folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir())
+
+
+# --- the recipe ----------------------------------------------------------------------------------------------------
+
+
+def draft_path(workspace: Workspace) -> Path:
+    """Where the recipe being edited is kept."""
+    return workspace.recipes / "draft.toml"
+
+
+def starting_recipe(workspace: Workspace, bases: list[Base]) -> Recipe:
+    """The draft of last time, else a first recipe."""
+    try:
+        return toml.load(draft_path(workspace))
+    except StudioError as error:
+        _log.info("no draft: %s", error)
+        return first_recipe(bases)
+
+
+def first_recipe(bases: list[Base]) -> Recipe:
+    """A style on the first base there is, or on the starter, with the example that comes with the studio."""
+    ids = [base.id for base in bases]
+    return for_style(STARTER if STARTER in ids or not ids else ids[0], PIRATE, "pirate")
+
+
+def tour_recipe() -> Recipe:
+    """The demo's recipe, with a sample now and then to watch it change."""
+    recipe = demo_recipe(EXAMPLES[0], STEPS)
+    recipe = replaced(recipe, "keep.sample_prompts", ("Who are you?",))
+    return replaced(replaced(recipe, "keep.sample_every_steps", 20), "name", "pirate")
+
+
+def open_recipe(path: Path) -> Recipe:
+    """The recipe in a file, its dataset named by its whole path: the window has no folder of its own."""
+    recipe = toml.load(path)
+    try:
+        return replaced(recipe, "data.path", str(toml.resolve_data(recipe.data.path, path.parent)))
+    except StudioError:
+        # Shown as the problem of the dataset, beside the field that mends it.
+        return recipe
+
+
+def look_at_base(workspace: Workspace, base_id: str) -> BaseFacts:
+    """Facts from `config.json` where there is one, and whether it can be trained on. Never raises."""
+    try:
+        facts = ModelFacts.from_folder(locate(workspace, base_id))
+    except BaseModelError as error:
+        return BaseFacts(None, Problem(field="base.id", message=error.message, fix=error.hint))
+    try:
+        find_base(workspace, base_id)
+    except BaseModelError as error:
+        return BaseFacts(facts, Problem(field="base.id", message=error.message, fix=error.hint))
+    return BaseFacts(facts)
+
+
+def data_stamp(path: str) -> tuple[str, int, int]:
+    """What tells whether a dataset changed: where it is, its time (ns) and its bytes; zeros if it is not there."""
+    try:
+        found = toml.resolve_data(path, None)
+        status = found.stat()
+    except (StudioError, OSError):
+        return path, 0, 0
+    return str(found), status.st_mtime_ns, status.st_size
+
+
+def look_at_data(path: str) -> DataView:
+    """Read and survey the whole dataset. Never raises."""
+    try:
+        dataset = rows.read(toml.resolve_data(path, None))
+    except StudioError as error:
+        return DataView(path, error=error.message, hint=error.hint)
+    except OSError as error:
+        return DataView(path, error=f"{path} cannot be read: {error.strerror}.", hint="Choose another file.")
+    found = survey_data(dataset)
+    problems = tuple(str(problem) for problem in dataset.problems[:MAX_PROBLEMS_SHOWN])
+    return DataView(path, found.num_rows, found.num_good, found.num_duplicates, problems)
+
+
+def judge(recipe: Recipe, base: BaseFacts, data: DataView) -> Judgement:
+    """Problems, memory and parameters of a recipe; fast enough for each key press."""
+    problems = check(recipe, base.facts, data.num_good or None)
+    if base.problem is not None:
+        problems.insert(0, base.problem)
+    if data.error:
+        problems.append(Problem(field="data.path", message=data.error, fix=data.hint))
+    if base.facts is None:
+        return Judgement(problems)
+    try:
+        return Judgement(problems, budget(base.facts, recipe), trainable_parameters(base.facts, recipe))
+    except RecipeError as error:
+        told = {(problem.field, problem.message) for problem in problems}
+        new = [problem for problem in error.problems if (problem.field, problem.message) not in told]
+        return Judgement(problems + new)

@@ -1,0 +1,113 @@
+"""The curves of a run. Steps are added as they come; only a run that went back to a checkpoint is drawn afresh."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
+
+from studio.runs import events as e
+from studio.runs.state import RunState
+from ui import theme
+from ui.pages.train_words import tr
+from ui.widgets.loss_plot import LossPlot
+from ui.widgets.plots import SmallPlot
+
+MAX_MARKS = 4  # with more epochs their lines would hide the curve
+CURVES: dict[str, Callable[[e.StepTaken], float | None]] = {
+    "rate": lambda taken: taken.learning_rate,
+    "norm": lambda taken: taken.grad_norm,
+    "speed": lambda taken: taken.num_tokens / taken.seconds if taken.seconds > 0 else None,
+    "size": lambda taken: taken.delta_norm,
+}
+
+
+class Charts(QWidget):
+    """Loss large, four quiet curves below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps: list[e.StepTaken] = []
+        self._evaluations: list[e.Evaluated] = []
+        self._saved: list[int] = []
+        self._epochs: list[tuple[float, str]] = []
+        self._marked: list[tuple[float, str]] = []
+        self._limit = 0.0
+        self._clipped = 0
+        self.loss = LossPlot(tr("Loss"))
+        self.loss.setMinimumHeight(theme.px(260))
+        self.small = {
+            "rate": SmallPlot(tr("Learning rate")),
+            "norm": SmallPlot(tr("Gradient norm")),
+            "speed": SmallPlot(tr("Tokens per second")),
+            "size": SmallPlot(tr("Overlay size"), tr("how far from the base"), width=2),
+        }
+        grid = QGridLayout()
+        grid.setSpacing(theme.px(16))
+        for index, plot in enumerate(self.small.values()):
+            plot.setMinimumHeight(theme.px(148))
+            grid.addWidget(plot, index // 2, index % 2)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(theme.px(16))
+        column.addWidget(self.loss, 3)
+        column.addLayout(grid, 2)
+
+    def set_grad_limit(self, limit: float) -> None:
+        """Draw where corrections are scaled down; 0: nowhere."""
+        self._limit = limit
+        self.small["norm"].set_lines([(limit, tr("clip"), "clip")] if limit else [])
+        self._clipped = sum(self._is_clipped(taken) for taken in self._steps)
+        self._tell_clipped()
+
+    def show_state(self, state: RunState) -> None:
+        """Bring all curves up to `state`."""
+        known = len(self._steps)
+        if known > len(state.steps) or (known and state.steps[known - 1] is not self._steps[-1]):
+            self._start_afresh()
+            known = 0
+        for taken in state.steps[known:]:
+            self._add(taken)
+        self._tell_clipped()
+        self._show_marks(state)
+
+    def _start_afresh(self) -> None:
+        self._steps, self._epochs, self._marked, self._clipped = [], [], [], 0
+        self.loss.set_marks([])
+        for plot in (self.loss, *self.small.values()):
+            plot.set_series([], [])
+
+    def _add(self, taken: e.StepTaken) -> None:
+        before = self._steps[-1].epoch if self._steps else 0.0
+        # An epoch is over with the step that reaches its whole number.
+        if self._steps and math.floor(taken.epoch) > math.floor(before) and taken.epoch > math.floor(taken.epoch):
+            self._epochs.append((taken.step, tr("epoch {0} begins").format(math.floor(taken.epoch) + 1)))
+        self._steps.append(taken)
+        self._clipped += self._is_clipped(taken)
+        self.loss.append(taken.step, taken.loss)
+        for key, curve in CURVES.items():
+            value = curve(taken)
+            # What was not measured at this step is no gap in the curve.
+            if value is not None:
+                self.small[key].append(taken.step, value)
+
+    def _show_marks(self, state: RunState) -> None:
+        if self._evaluations != state.evaluations:
+            self._evaluations = list(state.evaluations)
+            self.loss.set_evaluations([(found.step, found.loss) for found in state.evaluations])
+        saved = [each.step for each in state.checkpoints]
+        if self._saved != saved:
+            self._saved = saved
+            self.loss.set_checkpoints([float(step) for step in saved])
+        if len(self._marked) != len(self._epochs) <= MAX_MARKS:
+            self._marked = list(self._epochs)
+            self.loss.set_marks(self._marked)
+
+    def _is_clipped(self, taken: e.StepTaken) -> bool:
+        return bool(self._limit) and taken.grad_norm > self._limit
+
+    def _tell_clipped(self) -> None:
+        count = self._clipped
+        text = tr("1 step clipped") if count == 1 else tr("{0} steps clipped").format(count) if count else ""
+        self.small["norm"].set_finding(text)
