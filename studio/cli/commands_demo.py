@@ -100,12 +100,13 @@ def demo(options: argparse.Namespace, output: Output, workspace: Workspace) -> N
         after = _answers(engine, base.path, adapter.path, "nf4", output)
         output.say("Baking the adapter into a model of its own ...")
         target = files.free_name(workspace.exports, f"{adapter.name}-merged")
-        merged = run_merge(workspace, adapter, base, target, output)
+        # In fp32 nothing is rounded: what the merged model says must be what base and adapter say, to the last word.
+        merged = run_merge(workspace, adapter, base, target, output, dtype="float32")
         output.say(
-            "Asking the merged model, and the base in 16 bits with the adapter on it: they should say the same ..."
+            "Asking the merged model, and the unquantised base with the adapter on it: they must say the same ..."
         )
-        from_unmerged = _answers(engine, base.path, adapter.path, "none", output)
-        from_merged = _answers(engine, target, None, "none", output)
+        from_unmerged = _answers(engine, base.path, adapter.path, "none", output, "float32")
+        from_merged = _answers(engine, target, None, "none", output, "float32")
     results = Results(
         run=run.id,
         adapter=adapter.name,
@@ -146,10 +147,13 @@ def demo_recipe(example: str, steps: int) -> Recipe:
     )
 
 
-def _answers(engine: Engine, base: Path, adapter: Path | None, quantisation: str, output: Output) -> list[str]:
+def _answers(
+    engine: Engine, base: Path, adapter: Path | None, quantisation: str, output: Output, compute_dtype: str = ""
+) -> list[str]:
     """What the base in that folder, with or without the adapter, says to each prompt."""
     turns = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
-    answers = ask(engine, Question(base, quantisation, [adapter] * len(PROMPTS), turns, _GREEDY))
+    lanes = [adapter] * len(PROMPTS)
+    answers = ask(engine, Question(base, quantisation, lanes, turns, _GREEDY, compute_dtype))
     for answer in answers:
         output.event(e.EVENTS.to_dict(answer))
     return [answer.text for answer in answers]
@@ -185,8 +189,8 @@ def _text(results: Results) -> str:
         lines += [f"Merged:   {_one_line(merged)}", ""]
     lines += [
         "What happened: the base was frozen and loaded in 4 bits, and a thin overlay was trained on top of it (Before and",
-        "After differ by nothing else). Then the overlay was added into the base's own 16-bit weights (Merged): those are",
-        "finer than 4 bits, so the merged model may choose other words in the same style.",
+        "After differ by nothing else). Then the overlay was added into the base's own, unquantised weights (Merged): those",
+        "are finer than 4 bits, so the merged model may choose other words in the same style.",
         _proof(results),
         "",
         f"The overlay:       {results.adapter_path}",
@@ -203,9 +207,7 @@ def _text(results: Results) -> str:
 
 def _proof(results: Results) -> str:
     same = sum(one == other for one, other in zip(results.from_merged, results.from_unmerged, strict=True))
-    text = f"Checked: {same} of {len(PROMPTS)} merged answers are word for word those of the 16-bit base with the adapter on it"
-    agreement = results.receipt.get("top1_agreement")
-    return f"{text}." if agreement is None else f"{text}; the next word is the same in {agreement:.1%} of places."
+    return f"Checked: {same} of {len(PROMPTS)} merged answers are, word for word, those of the unquantised base with the adapter."
 
 
 def _one_line(text: str) -> str:

@@ -17,7 +17,7 @@ from studio.models.bases import find_base
 from studio.places import Workspace
 from studio.runs import events as e
 
-# A merged model is compared with base + adapter if both fit into this share of the free memory, one after the other.
+# A merged model is compared with base + adapter, one after the other, if one in fp32 fits into this share of free memory.
 _COMPARE_SHARE = 0.6
 
 
@@ -54,7 +54,7 @@ def _merge(workspace: Workspace, arguments: dict[str, Any], progress: Any) -> di
     out = Path(arguments["out"])
     result = merge(base, adapter, out, arguments.get("dtype"), progress)
     found: dict[str, float | None] = {"kl_mean": None, "top1_agreement": None}
-    if result["bytes"] < psutil.virtual_memory().available * _COMPARE_SHARE:
+    if 4 * base.num_parameters < psutil.virtual_memory().available * _COMPARE_SHARE:
         progress("comparing", 0, 1)
         found.update(agreement(workspace, base, adapter.path, out))
         progress("comparing", 1, 1)

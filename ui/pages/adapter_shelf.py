@@ -138,7 +138,7 @@ class Shelf(Rows):
         """A base's row cannot be chosen."""
         if index.isValid() and self.is_group(index.row()):
             return Qt.ItemFlag.ItemIsEnabled
-        return super().flags(index)  # type: ignore[arg-type]
+        return super().flags(index)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """As of any row; the group or the adapter itself for the delegate."""
@@ -167,8 +167,7 @@ def _spoken(entry: Group, adapter: Adapter | None) -> str:
 
 def _cells(entry: Group, adapter: Adapter | None) -> tuple[object, Sequence[str]]:
     if adapter is None:
-        count = _tr("{0} overlays") if len(entry.adapters) > 1 else _tr("{0} overlay")
-        return None, (entry.title, "", "", "", count.format(len(entry.adapters)))
+        return None, (entry.title, "", "", "", "")
     loss = loss_of(adapter)
     cells = (
         adapter.name,
@@ -178,6 +177,11 @@ def _cells(entry: Group, adapter: Adapter | None) -> tuple[object, Sequence[str]
         made(adapter.created),
     )
     return adapter.name, cells
+
+
+def _count(entry: Group) -> str:
+    words = _tr("{0} overlays") if len(entry.adapters) > 1 else _tr("{0} overlay")
+    return words.format(len(entry.adapters))
 
 
 def _icon(entry: Group, adapter: Adapter | None) -> tuple[str, str, bool]:
@@ -208,7 +212,7 @@ class ShelfDelegate(RowDelegate):
         adapter: Adapter = index.data(ADAPTER_ROLE)
         is_chosen = bool(option.state & QStyle.StateFlag.State_Selected)
         super().paint(painter, option, index)
-        right = self._tags(painter, rect, adapter, index, is_chosen)
+        right = self._tags(painter, rect, adapter, is_chosen)
         if index.data(ROLE_ROLE) == "text3":
             self._needs(painter, rect, adapter, right)
 
@@ -216,7 +220,7 @@ class ShelfDelegate(RowDelegate):
     def _name_width(adapter: Adapter) -> int:
         return QFontMetrics(theme.font("medium", adapter.name)).horizontalAdvance(adapter.name)
 
-    def _tags(self, painter: QPainter, rect: QRect, adapter: Adapter, index: Index, chosen: bool) -> int:
+    def _tags(self, painter: QPainter, rect: QRect, adapter: Adapter, chosen: bool) -> int:
         """Draw as many tags as there is room for beside the name; returns where they begin."""
         look, font = theme.current(), theme.font("pill")
         left_end = rect.left() + theme.px(16 + 26 + 8) + self._name_width(adapter)
@@ -257,7 +261,7 @@ class ShelfDelegate(RowDelegate):
         painter.fillRect(rect, look.colour("canvas"))
         painter.fillRect(rect.left(), rect.bottom(), rect.width(), 1, look.colour("line"))
         left, right = rect.left() + theme.px(16), rect.right() - theme.px(8)
-        count, small = str(index.siblingAtColumn(MADE).data()), theme.font("small")
+        count, small = _count(entry), theme.font("small")
         painter.setFont(small)
         painter.setPen(look.colour("text2"))
         painter.drawText(
@@ -286,6 +290,3 @@ def _beside(entry: Group) -> str:
         return entry.why
     size = files.readable_bytes(entry.base.num_parameters * BYTES_PER_PARAMETER)
     return _tr("{0} in 16 bit").format(size)
-
-
-__all__ = ["KEY_ROLE", "Group", "Shelf", "ShelfDelegate", "group", "loss_of", "made", "matches", "worth"]

@@ -87,7 +87,8 @@ class RecentRow(QWidget):
         holder.setLayout(slot)
         row.addWidget(holder)
         row.addWidget(PlainLabel(name, "medium", elide=True), 2)
-        row.addWidget(PlainLabel(text, "small", "text2", elide=True), 3)
+        self.text = PlainLabel(text, "small", "text2", elide=True)
+        row.addWidget(self.text, 3)
         row.addWidget(button)
         self.setMinimumHeight(theme.px(44))
 
@@ -100,6 +101,7 @@ class HomePage(Page):
         self._state = state
         self._is_due = False
         self._shown: tuple[object, ...] = ()
+        self._texts: dict[str, PlainLabel] = {}
         self.header.hide()
         self._heading = PlainLabel("", "display")
         self._lead = PlainLabel("", "lead", "text2", wrap=True)
@@ -315,14 +317,15 @@ class HomePage(Page):
     def _show_recent(self) -> None:
         state = self._state
         views, adapters = list(state.runs.values())[:MOST_RUNS], state.adapters[:MOST_ADAPTERS]
-        shown = (
-            tuple((view.folder.id, view.state.status, wording.progress(view.state)) for view in views),
-            tuple(adapter.name for adapter in adapters),
-        )
+        shown = (tuple((view.folder.id, view.state.status) for view in views), tuple(one.name for one in adapters))
         self._recent.setVisible(bool(views))
+        for view in views:
+            if view.folder.id in self._texts:
+                self._texts[view.folder.id].setText(_run_text(view))
         if shown == self._shown:
-            return
+            return  # a row that is replaced under the mouse would lose its click
         self._shown = shown
+        self._texts.clear()
         while (item := self._recent.body.takeAt(0)) is not None:
             if (widget := item.widget()) is not None:
                 widget.hide()
@@ -341,9 +344,9 @@ class HomePage(Page):
         button = Button(self.tr("Open"), "link")
         button.setAccessibleName(self.tr("Open {0}").format(name))
         button.clicked.connect(lambda: self._state.run_selected.emit(view.folder.id))
-        began = wording.moment(view.state.began) if view.state.began is not None else ""
-        text = wording.progress(view.state) if view.state.status.is_live else began
-        return RecentRow(StatusPill(wording.WORDS[view.state.status]), name, text, button)
+        row = RecentRow(StatusPill(wording.WORDS[view.state.status]), name, _run_text(view), button)
+        self._texts[view.folder.id] = row.text
+        return row
 
     def _adapter_row(self, adapter: Adapter) -> RecentRow:
         button = Button(self.tr("Chat"), "link")
@@ -351,3 +354,9 @@ class HomePage(Page):
         button.clicked.connect(lambda: self._state.chat_selected.emit(adapter.name))
         text = self.tr("adapter for {0}, {1}").format(adapter.base, wording.moment(adapter.created))
         return RecentRow(IconLabel("stack-simple", "atext", 16), adapter.name, text, button)
+
+
+def _run_text(view: RunView) -> str:
+    if view.state.status.is_live:
+        return wording.progress(view.state)
+    return wording.moment(view.state.began) if view.state.began is not None else ""

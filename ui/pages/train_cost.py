@@ -103,8 +103,9 @@ class MemoryCard(Card):
         self.parts.set_parts([*self._other(), *[_part(term, self._driver(term)) for term in state.budget.terms]])
         formulas = {term.name: f"\u2248 {term.formula}" for term in state.budget.terms}
         for row in self.parts.findChildren(QAbstractButton):
-            if getattr(row, "name", "") in formulas:
-                row.setToolTip(plain_tip(formulas[row.name]))
+            formula = formulas.get(getattr(row, "name", ""))
+            if formula:
+                row.setToolTip(plain_tip(formula))
 
     def _measured_elsewhere(self) -> int:
         """What other programs hold; while an engine of ours is up, as it was before."""
