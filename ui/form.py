@@ -207,7 +207,12 @@ class OtherChoice(QWidget):
 def control_for(entry: Setting) -> QWidget:
     """The control that a setting's kind asks for."""
     if entry.kind in ("int", "float"):
-        limits: dict[str, Any] = {"minimum": entry.minimum, "maximum": entry.maximum, "unit": entry.unit, "name": entry.label}
+        limits: dict[str, Any] = {
+            "minimum": entry.minimum,
+            "maximum": entry.maximum,
+            "unit": entry.unit,
+            "name": entry.label,
+        }
         if entry.optional:
             return OptionalNumber(entry, **limits)
         return NumberField(entry.minimum or 0, whole=entry.kind == "int", **limits)

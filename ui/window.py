@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from PySide6.QtCore import QByteArray, QSize, QUrl, Signal, SignalInstance
+from PySide6.QtCore import QByteArray, QSize, Qt, QUrl, Signal, SignalInstance
 from PySide6.QtGui import QCloseEvent, QDesktopServices, QResizeEvent
 from PySide6.QtWidgets import QApplication, QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
@@ -111,6 +111,9 @@ class Window(QMainWindow):
         column.addLayout(row, 1)
         column.addWidget(self.strip)
         self.setCentralWidget(centre)
+        # Somewhere for the focus to be before anybody pressed Tab; else Home wears a ring from the start.
+        centre.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        centre.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def _connect(self) -> None:
         state = self._state

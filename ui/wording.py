@@ -85,6 +85,14 @@ def progress(state: RunState) -> str:
     return ", ".join(words)
 
 
+def brief(state: RunState) -> str:
+    """`34 %, about 18 min left`, where there is little room."""
+    if not state.num_steps or not state.step:
+        return progress(state)
+    left = state.seconds_left
+    return percent(state) + (", " + ABOUT + _tr("{0} left").format(duration(left)) if left is not None else "")
+
+
 PHASES = {
     "loading": "loading the base",
     "tokenising": "preparing the data",
@@ -108,3 +116,11 @@ def size(num_bytes: float) -> str:
     if num_bytes < 0.95 * BYTES_PER_GB:
         return _tr("{0} MB").format(max(1, round(num_bytes / (1 << 20))))
     return gigabytes(num_bytes)
+
+
+def count(number: int) -> str:
+    """A rough number: `950`, `4.9 M`, `4.0 B`."""
+    for unit, factor in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.1f} {unit}"
+    return str(number)

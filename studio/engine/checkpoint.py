@@ -1,7 +1,7 @@
 """A state from which a run goes on as if it had never stopped.
 
     adapter.safetensors      the learning parameters
-    optimizer.safetensors    the optimizer's tensors, named `<parameter>.<slot>`
+    optimizer.safetensors    the optimizer's tensors, named `<parameter>/<slot>`
     rng.safetensors          torch's generators
     state.json               step, learning-rate schedule, Python's and NumPy's generators, hashes of the inputs
     manifest.json            sizes and SHA-256 of all that, written last
@@ -80,17 +80,24 @@ def restore(run: RunFolder, folder: Path, model: torch.nn.Module, optimizer: Opt
     return int(state["step"])
 
 
-def _split(state: dict[int, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """An optimizer's state as tensors for safetensors and numbers for JSON, both by `<parameter>.<slot>`."""
-    slots: dict[str, torch.Tensor] = {}
+def _split(state: dict[Any, Any], path: str = "") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """An optimizer's state as tensors for safetensors and numbers for JSON, both by their path: `<parameter>/<slot>`.
+
+    bitsandbytes keeps its quantised slots one level deeper than torch does.
+    """
+    tensors: dict[str, torch.Tensor] = {}
     numbers: dict[str, Any] = {}
-    for parameter, entries in state.items():
-        for slot, value in entries.items():
-            if isinstance(value, torch.Tensor):
-                slots[f"{parameter}.{slot}"] = value.detach().cpu().contiguous().clone()
-            else:
-                numbers[f"{parameter}.{slot}"] = value
-    return slots, numbers
+    for key, value in state.items():
+        here = f"{path}{key}"
+        if isinstance(value, torch.Tensor):
+            tensors[here] = value.detach().cpu().contiguous().clone()
+        elif isinstance(value, dict):
+            inner_tensors, inner_numbers = _split(value, f"{here}/")
+            tensors |= inner_tensors
+            numbers |= inner_numbers
+        else:
+            numbers[here] = value
+    return tensors, numbers
 
 
 def _groups(optimizer: Optimizer) -> list[dict[str, float]]:
@@ -98,10 +105,13 @@ def _groups(optimizer: Optimizer) -> list[dict[str, float]]:
 
 
 def _restore_optimizer(optimizer: Optimizer, slots: dict[str, torch.Tensor], saved: dict[str, Any]) -> None:
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**slots, **saved["numbers"]}.items():
-        parameter, slot = key.split(".", 1)
-        state.setdefault(int(parameter), {})[slot] = value
+    state: dict[Any, Any] = {}
+    for path, value in {**slots, **saved["numbers"]}.items():
+        parameter, *middle, slot = path.split("/")
+        place = state.setdefault(int(parameter), {})
+        for key in middle:
+            place = place.setdefault(key, {})
+        place[slot] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

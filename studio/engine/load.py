@@ -132,4 +132,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise BaseModelError("PyTorch finds no usable NVIDIA card.", "Choose the CPU, or run `overlay doctor`.")
-    return torch.device(name.replace("-", ":"))
+    device = torch.device(name.replace("-", ":"))
+    # accelerate and bitsandbytes work on the current card.
+    torch.cuda.set_device(device)
+    return device

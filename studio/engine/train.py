@@ -126,7 +126,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
 
         loss = torch.zeros((), device=device)
         for batch in batches:
-            # Gradients are averaged over processes by DDP: multiplied back, their sum over all tokens counts each once.
+            # Divided by the tokens of the whole step, not of the micro-batch: long and short ones weigh what they hold.
             part = learner(batch) / num_supervised
             accelerator.backward(part)
             loss += part.detach()

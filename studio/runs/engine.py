@@ -131,6 +131,7 @@ def spawn_python(arguments: list[str], log: Path, workspace: Workspace) -> subpr
     environment["OVERLAY_HOME"] = str(workspace.root)
     environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that card 0 is the driver's card 0
     environment["PYTHONUNBUFFERED"] = "1"
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from studio.library.adapter import Adapter
 from studio.recipe.fields import replaced
@@ -24,7 +24,9 @@ from ui.widgets.plan_picture import PlanPicture
 STARTER = "starter"
 LOW_DISK_BYTES = 5 * 1000**3
 MOST_RUNS, MOST_ADAPTERS = 4, 2
+MOST_RUNS_LOW, MOST_ADAPTERS_LOW = 2, 1  # where the window is not high
 REDRAW_MS = 250
+LEFT_WIDTH = 536
 DATASETS = "Datasets (*.jsonl *.json *.csv *.tsv);;All files (*)"
 
 
@@ -55,7 +57,7 @@ class CheckRow(QWidget):
             row.addWidget(widget)
         row.addWidget(self._text, 1)
         row.addWidget(self.button)
-        self.setMinimumHeight(theme.px(48))
+        self.setFixedHeight(theme.px(46))
 
     def show_check(self, check: Check | None) -> None:
         """Show what was found; None while it is still being looked for."""
@@ -68,6 +70,13 @@ class CheckRow(QWidget):
         self._title.setText(check.title)
         self._text.setText(check.text)
         self.setAccessibleName(f"{check.title}: {check.text}")
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Draw a line above, but for the first row that is shown."""
+        if self.y() > theme.px(8):
+            painter = QPainter(self)
+            painter.fillRect(0, 0, self.width(), 1, theme.current().colour("line"))
+            painter.end()
 
 
 class RecentRow(QWidget):
@@ -90,7 +99,8 @@ class RecentRow(QWidget):
         self.text = PlainLabel(text, "small", "text2", elide=True)
         row.addWidget(self.text, 3)
         row.addWidget(button)
-        self.setMinimumHeight(theme.px(44))
+        self.setFixedHeight(theme.px(42))
+        button.setFixedWidth(button.sizeHint().width() + theme.px(8))
 
 
 class HomePage(Page):
@@ -111,7 +121,7 @@ class HomePage(Page):
         self._strip = PathStrip()
         self._recent = Card(self.tr("Continue"), compact=True)
         self._build()
-        self.narrow_changed.connect(self._arrange)
+        self.narrow_changed.connect(self.refresh)
         for changed in (state.machine_changed, state.bases_changed, state.adapters_changed, state.runs_changed):
             changed.connect(self._refresh_soon)
         for changed in (state.recipe_changed, state.job_changed, state.run_event):
@@ -128,7 +138,8 @@ class HomePage(Page):
         left.addWidget(self._lead)
         left.addSpacing(theme.px(8))
         left.addWidget(self._recent)
-        left.addWidget(self._check_card())
+        self._card = self._check_card()
+        left.addWidget(self._card)
         left.addSpacing(theme.px(12))
         left.addLayout(self._buttons())
         self._hint = PlainLabel("", "small", "text2", wrap=True)
@@ -136,10 +147,13 @@ class HomePage(Page):
         left.addStretch(1)
         content = QWidget()
         content.setLayout(left)
+        content.setMinimumWidth(theme.px(LEFT_WIDTH))
         left.setContentsMargins(0, 0, theme.px(8), 0)
         halves = QHBoxLayout()
         halves.setSpacing(theme.px(theme.GUTTER))
-        halves.addWidget(ScrollColumn(content), 1)
+        scroll = ScrollColumn(content)
+        scroll.setMinimumWidth(theme.px(LEFT_WIDTH))
+        halves.addWidget(scroll, 1)
         halves.addWidget(self._picture, 1)
         self.body.addLayout(halves, 1)
         way = Card()
@@ -152,35 +166,27 @@ class HomePage(Page):
         card = Card(compact=True)
         card.setAccessibleName(self.tr("This computer"))
         card.body.setSpacing(0)
-        for index, row in enumerate(self._checks.values()):
-            if index:
-                card.add(Divider())
+        inset = theme.px(16)
+        if (column := card.layout()) is not None:
+            column.setContentsMargins(inset, theme.px(4), inset, theme.px(4))
+        for row in self._checks.values():
             card.add(row)
         self._checks["base"].button.clicked.connect(lambda: self._state.base_requested.emit(STARTER))
         return card
 
-    def _buttons(self) -> QGridLayout:
+    def _buttons(self) -> QHBoxLayout:
         self._primary = Button("", "primary", "play", size="action", filled=True)
         self._primary.clicked.connect(self._begin)
         self._data = Button(self.tr("Start with my data\u2026"), size="action")
         self._data.clicked.connect(self._choose_data)
         self._open = Button(self.tr("Open existing adapter\u2026"), size="action")
         self._open.clicked.connect(self._choose_adapter)
-        self._grid = QGridLayout()
-        self._grid.setHorizontalSpacing(theme.px(12))
-        self._grid.setVerticalSpacing(theme.px(8))
-        self._arrange(self.narrow)
-        return self._grid
-
-    def _arrange(self, narrow: bool) -> None:
-        """Three buttons in a row, or the first above the others where there is no room."""
+        row = QHBoxLayout()
+        row.setSpacing(theme.px(12))
         for button in (self._primary, self._data, self._open):
-            self._grid.removeWidget(button)
-        left = Qt.AlignmentFlag.AlignLeft
-        self._grid.addWidget(self._primary, 0, 0, left)
-        self._grid.addWidget(self._data, 1 if narrow else 0, 0 if narrow else 1, left)
-        self._grid.addWidget(self._open, 1 if narrow else 0, 1 if narrow else 2, left)
-        self._grid.setColumnStretch(3, 1)
+            row.addWidget(button)
+        row.addStretch(1)
+        return row
 
     # --- wishes ----------------------------------------------------------------------------------------------------
 
@@ -216,6 +222,9 @@ class HomePage(Page):
         self._is_due = False
         for name, check in self.checks().items():
             self._checks[name].show_check(check)
+            # Once there are runs, only what is amiss is worth the room.
+            self._checks[name].setVisible(not self._state.runs or (check is not None and check.kind != "ok"))
+        self._card.setVisible(any(not row.isHidden() for row in self._checks.values()))
         self._show_starter_button()
         self._strip.set_steps(self.steps())
         self._show_sizes()
@@ -316,7 +325,8 @@ class HomePage(Page):
 
     def _show_recent(self) -> None:
         state = self._state
-        views, adapters = list(state.runs.values())[:MOST_RUNS], state.adapters[:MOST_ADAPTERS]
+        most = (MOST_RUNS_LOW, MOST_ADAPTERS_LOW) if self.narrow else (MOST_RUNS, MOST_ADAPTERS)
+        views, adapters = list(state.runs.values())[: most[0]], state.adapters[: most[1]]
         shown = (tuple((view.folder.id, view.state.status) for view in views), tuple(one.name for one in adapters))
         self._recent.setVisible(bool(views))
         for view in views:
@@ -352,11 +362,11 @@ class HomePage(Page):
         button = Button(self.tr("Chat"), "link")
         button.setAccessibleName(self.tr("Chat with {0}").format(adapter.name))
         button.clicked.connect(lambda: self._state.chat_selected.emit(adapter.name))
-        text = self.tr("adapter for {0}, {1}").format(adapter.base, wording.moment(adapter.created))
+        text = self.tr("adapter, made {0}").format(wording.moment(adapter.created))
         return RecentRow(IconLabel("stack-simple", "atext", 16), adapter.name, text, button)
 
 
 def _run_text(view: RunView) -> str:
     if view.state.status.is_live:
-        return wording.progress(view.state)
+        return wording.brief(view.state)
     return wording.moment(view.state.began) if view.state.began is not None else ""

@@ -19,7 +19,8 @@ from ui.widgets.buttons import Button
 from ui.widgets.controls import TextField
 from ui.widgets.labels import PlainLabel
 from ui.widgets.loss_plot import LossPlot
-from ui.widgets.messages import STATUS, EmptyState, MessageBar, MessageKind, StatusPill
+from ui.widgets.messages import STATUS, EmptyState, MessageBar, MessageKind, StatTile, StatusPill
+from ui.widgets.numbers import format_int
 from ui.widgets.page import Card, Page
 from ui.widgets.tables import Column, Rows, table_view
 
@@ -152,6 +153,11 @@ class RunPanel(QWidget):
         self._pill = StatusPill("Ready")
         self._line = PlainLabel("", "small", "text2", wrap=True)
         self._ending = MessageBar("info", "")
+        self._tiles = {
+            "evaluation": StatTile(self.tr("Best evaluation")),
+            "rank": StatTile(self.tr("Rank")),
+            "memory": StatTile(self.tr("Peak memory")),
+        }
         self._build_side()
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -168,6 +174,11 @@ class RunPanel(QWidget):
         self._side.add(head)
         self._side.add(self._line)
         self._side.add(self._ending)
+        tiles = QHBoxLayout()
+        tiles.setSpacing(theme.px(12))
+        for tile in self._tiles.values():
+            tiles.addWidget(tile, 1)
+        self._side.add(tiles)
         self._side.body.addStretch(1)
         tr = self.tr
         self.open = Button(tr("Open"), icon="play-circle")
@@ -217,6 +228,7 @@ class RunPanel(QWidget):
         self._line.setText(_line(view))
         self._show_ending(state)
         self._show_curve(state)
+        self._show_tiles(view)
         can_resume = state.status in RESUMABLE
         self.stop.setVisible(state.status.is_live)
         self.resume.setVisible(not state.status.is_live)
@@ -232,6 +244,22 @@ class RunPanel(QWidget):
         if ending is not None:
             kind = KINDS.get(state.status, "info")
             self._ending.show_message(kind, f"{ending.message} {ending.hint}".strip())
+
+    def _show_tiles(self, view: RunView) -> None:
+        state = view.state
+        best = min(state.evaluations, key=lambda found: found.loss, default=None)
+        where = self.tr("step {0}").format(format_int(best.step)) if best is not None else self.tr("none yet")
+        self._tiles["evaluation"].set_value(f"{best.loss:.3f}" if best is not None else "\u2013", where)
+        recipe = view.folder.job.get("recipe")
+        adapter = recipe.get("adapter") if isinstance(recipe, dict) else None
+        rank = adapter.get("rank") if isinstance(adapter, dict) else None
+        learning = wording.count(state.prepared.num_trainable) if state.prepared is not None else ""
+        self._tiles["rank"].set_value(
+            f"{rank}" if rank else "\u2013", self.tr("{0} learn").format(learning) if learning else ""
+        )
+        measured = state.memory.process_bytes if state.memory is not None else 0
+        device = self.tr("on the CPU") if state.device == "cpu" else self.tr("on the card") if state.device else ""
+        self._tiles["memory"].set_value(wording.size(measured) if measured else "\u2013", device)
 
     def _show_curve(self, state: RunState) -> None:
         self.plot.set_series([taken.step for taken in state.steps], [taken.loss for taken in state.steps])

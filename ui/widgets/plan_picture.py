@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QFontMetrics, QPainter, QPaintEvent, QPen, QPolygonF
+from PySide6.QtGui import QColor, QFontMetrics, QPainter, QPainterPath, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from ui import theme
@@ -29,7 +30,8 @@ WALLS = (
     (0.7, 0.5, 0.7, 0.62),
     (0.7, 0.78, 0.7, 0.9),
 )
-DOORS = ((0.5, 0.3, 0.14, 0.0), (0.7, 0.62, -0.16, 0.0))
+# Hinge (u, v), and how far the leaf reaches along u when open and along v when shut.
+DOORS = ((0.5, 0.3, 0.14, 0.14), (0.5, 0.7, 0.14, -0.14), (0.7, 0.78, -0.16, -0.16))
 LABEL_ROOM = 196
 
 
@@ -91,7 +93,8 @@ class PlanPicture(QWidget):
         for u1, v1, u2, v2 in WALLS:
             sheet.line(wall, (u1, v1), (u2, v2))
         for u, v, across, along in DOORS:
-            quarter = [(u + across * (1 - t**2) ** 0.5, v + (along or abs(across)) * t) for t in _shares(12)]
+            angles = [math.pi / 2 * share for share in _shares(12)]
+            quarter = [(u + across * math.sin(angle), v + along * math.cos(angle)) for angle in angles]
             sheet.curve(QPen(wall.color(), 1.3), quarter)
 
     def _draw_overlay(self, sheet: _Sheet) -> None:
@@ -108,14 +111,11 @@ class PlanPicture(QWidget):
         thin = QPen(ink.color(), 1.6)
         for index in range(5):
             share = (index + 1) / 6
-            v = low[1] + share * (high[1] - low[1])
-            sheet.line(thin, (low[0] + 0.06, v - 0.03), (high[0] - 0.05 - 0.05 * (index % 2), v + 0.03))
+            u = low[0] + share * (high[0] - low[0])
+            sheet.line(thin, (u - 0.03, high[1] - 0.05), (u + 0.05, low[1] + 0.05 + 0.06 * (index % 2)))
         sheet.ring(ink, (0.24, 0.77), 0.10)
         sheet.ring(ink, (0.24, 0.77), 0.042)
-        arrow = [(0.56 + 0.30 * t, 0.26 + 0.10 * t + 0.10 * t * (1 - t) * (1 - 2 * t) * 6) for t in _shares(24)]
-        sheet.curve(ink, arrow)
-        tip = arrow[-1]
-        sheet.curve(ink, [(tip[0] - 0.035, tip[1] - 0.085), tip, (tip[0] - 0.10, tip[1] + 0.015)])
+        sheet.arrow(ink)
 
     def _draw_label(self, painter: QPainter, point: QPointF, role: str, title: str, note: str) -> None:
         look = theme.current()
@@ -166,6 +166,20 @@ class _Sheet:
         """A line through many points on it."""
         self._painter.setPen(pen)
         self._painter.drawPolyline(QPolygonF([self.at(u, v) for u, v in points]))
+
+    def arrow(self, pen: QPen) -> None:
+        """A sweeping arrow in the right half, drawn upright: a hand's stroke, not a line of the plan."""
+
+        def on(x: float, y: float) -> QPointF:
+            return self.at(0.5, 0.5) + QPointF(x, y) * self._half
+
+        stroke = QPainterPath(on(0.30, -0.10))
+        stroke.cubicTo(on(0.50, -0.04), on(0.33, 0.08), on(0.485, 0.14))
+        stroke.moveTo(on(0.39, 0.135))
+        stroke.lineTo(on(0.485, 0.14))
+        stroke.lineTo(on(0.445, 0.05))
+        self._painter.setPen(pen)
+        self._painter.drawPath(stroke)
 
     def ring(self, pen: QPen, centre: tuple[float, float], radius: float) -> None:
         """A circle that lies on it, seen as an ellipse."""

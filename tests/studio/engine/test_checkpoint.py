@@ -1,0 +1,112 @@
+"""Optimizer states through a checkpoint: torch's, and those of bitsandbytes that a card would use."""
+
+import bitsandbytes as bnb
+import pytest
+import torch
+from torch import nn
+
+from studio.engine import checkpoint
+from studio.engine.train import make_optimizer, make_rate
+from studio.errors import ChangedError
+from studio.recipe.recipe import Recipe
+from studio.runs.folder import RunFolder
+
+NUM_STEPS = 12
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        # bitsandbytes keeps tensors of fewer than 4,096 elements in 32 bits: one of each kind.
+        self.large = nn.Parameter(torch.randn(96, 64))
+        self.small = nn.Parameter(torch.randn(16))
+
+
+def optimizers():
+    return {
+        "torch": lambda p: torch.optim.AdamW(p, lr=1e-2),
+        "8bit": lambda p: bnb.optim.AdamW8bit(p, lr=1e-2),
+        "32bit": lambda p: bnb.optim.AdamW32bit(p, lr=1e-2),
+    }
+
+
+class Trainee:
+    def __init__(self, kind):
+        self.model = Model()
+        self.optimizer = optimizers()[kind](list(self.model.parameters()))
+        self.rate = make_rate(Recipe(), self.optimizer, NUM_STEPS)
+
+    def steps(self, first, last):
+        for step in range(first, last):
+            generator = torch.Generator().manual_seed(step)
+            for parameter in self.model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator) + torch.rand(parameter.shape)
+            self.optimizer.step()
+            self.rate.step()
+
+    def weights(self):
+        return torch.cat([p.detach().flatten() for p in self.model.parameters()])
+
+
+@pytest.fixture
+def run(workspace):
+    return RunFolder.create(workspace, "x", {"inputs": {"base": "sha256:1", "dataset": "2"}})
+
+
+@pytest.mark.parametrize("kind", ["torch", "8bit", "32bit"])
+def test_an_optimizer_goes_on_as_if_it_had_never_stopped(run, kind):
+    whole = Trainee(kind)
+    torch.manual_seed(7)
+    whole.steps(0, 5)
+    checkpoint.save(run, 5, whole.model, whole.optimizer, whole.rate, keep=2)
+    whole.steps(5, 9)
+
+    resumed = Trainee(kind)
+    step, folder = checkpoint.newest(run)
+    assert checkpoint.restore(run, folder, resumed.model, resumed.optimizer, resumed.rate) == step == 5
+    resumed.steps(5, 9)
+    assert torch.equal(resumed.weights(), whole.weights())
+    assert resumed.rate.get_last_lr() == whole.rate.get_last_lr()
+
+
+def test_nothing_of_a_checkpoint_is_a_pickle(run):
+    trainee = Trainee("8bit")
+    trainee.steps(0, 1)
+    folder = checkpoint.save(run, 1, trainee.model, trainee.optimizer, trainee.rate, keep=2)
+    assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json"}
+
+
+def test_a_checkpoint_of_other_inputs_is_refused_by_name(run, workspace):
+    trainee = Trainee("torch")
+    trainee.steps(0, 1)
+    folder = checkpoint.save(run, 1, trainee.model, trainee.optimizer, trainee.rate, keep=2)
+    other = RunFolder.create(workspace, "y", {"inputs": {"base": "sha256:other", "dataset": "2"}})
+    with pytest.raises(ChangedError, match="another base"):
+        checkpoint.restore(other, folder, trainee.model, trainee.optimizer, trainee.rate)
+
+
+@pytest.mark.parametrize("missing", ["adapter.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"])
+def test_a_checkpoint_without_one_of_its_parts_is_none(run, missing):
+    trainee = Trainee("torch")
+    trainee.steps(0, 2)
+    checkpoint.save(run, 1, trainee.model, trainee.optimizer, trainee.rate, keep=2)
+    folder = checkpoint.save(run, 2, trainee.model, trainee.optimizer, trainee.rate, keep=2)
+    (folder / missing).unlink()
+    assert checkpoint.newest(run)[0] == 1
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "on_card"),
+    [("paged_adamw_8bit", bnb.optim.PagedAdamW8bit), ("adamw_8bit", bnb.optim.AdamW8bit),
+     ("paged_adamw_32bit", bnb.optim.PagedAdamW32bit), ("adamw_torch", torch.optim.AdamW)],
+)  # fmt: skip
+def test_a_card_gets_the_wished_optimizer_and_a_cpu_the_plain_one(wanted, on_card):
+    recipe = Recipe(training={"optimizer": wanted, "weight_decay": 0.1})
+    parameters = list(Model().parameters())
+    on_cpu = make_optimizer(recipe, parameters, torch.device("cpu"))
+    assert type(on_cpu) is torch.optim.AdamW
+    assert on_cpu.param_groups[0]["weight_decay"] == 0.1
+    if wanted != "adamw_torch":  # torch's fused one asks for real parameters on a card
+        assert type(make_optimizer(recipe, parameters, torch.device("cuda"))) is on_card
