@@ -52,7 +52,8 @@ class Conductor(QObject):
         self._workspace, self._state, self._device = workspace, state, device
         self._settings = settings or Settings()
         self._followed: set[str] = set()
-        self._asks: set[str] = set()
+        # Open questions, and from how many lanes an answer is still to come.
+        self._asks: dict[str, int] = {}
         self._is_looking = self._is_creating = self._tour_waits = self._is_closed = False
         self.thread_ = TrainingThread(workspace, device, self)
         self.drafting = Drafting(workspace, state, self)
@@ -275,7 +276,7 @@ class Conductor(QObject):
         except StudioError as error:
             self._state.chat_news.emit(e.AskFailed(ask=ask.key, message=error.message, hint=error.hint))
             return
-        self._asks.add(ask.key)
+        self._asks[ask.key] = len(ask.lanes)
         self.thread_.wish(wish)
 
     def _say(self, ask: Ask) -> w.Say:
@@ -302,15 +303,18 @@ class Conductor(QObject):
         return str(adapter.path)
 
     def _hush(self, key: str) -> None:
-        self._asks.discard(key)
+        self._asks.pop(key, None)
         self.thread_.wish(w.Hush(ask=key))
 
     def _on_engine_news(self, event: e.Event) -> None:
         if isinstance(event, e.TextStreamed | e.Answered | e.AskFailed | e.BaseLoaded):
             self._state.chat_news.emit(event)
         if isinstance(event, e.AskFailed):
-            self._asks.discard(event.ask)
+            self._asks.pop(event.ask, None)
         elif isinstance(event, e.Answered):
+            self._asks[event.ask] = self._asks.get(event.ask, 1) - 1
+            if self._asks[event.ask] <= 0:
+                del self._asks[event.ask]
             self._reached("chat")
 
     def _on_engine_changed(self, word: str) -> None:
@@ -320,9 +324,9 @@ class Conductor(QObject):
         self._state.engine_changed.emit()
 
     def _fail_asks(self, message: str, hint: str) -> None:
-        """Every open question is over; one that was answered already has nobody left who waits for this."""
-        keys, self._asks = self._asks, set()
-        for key in sorted(keys):
+        """Every open question is over without an answer."""
+        keys, self._asks = list(self._asks), {}
+        for key in keys:
             self._state.chat_news.emit(e.AskFailed(ask=key, message=message, hint=hint))
 
     def _on_refused(self, what: str, error: StudioError) -> None:

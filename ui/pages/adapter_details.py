@@ -13,7 +13,6 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QMenu, QVBoxLayout, QWid
 from shiboken6 import isValid
 
 from studio.errors import StudioError
-from studio.files import readable_bytes
 from studio.library.adapter import WEIGHTS, Adapter, read_sidecar
 from studio.library.soundness import check
 from studio.models.headers import read_header
@@ -21,7 +20,7 @@ from studio.recipe.table import FIELDS
 from ui import theme
 from ui.bridge import in_background
 from ui.pages.adapter_inline import InlineText, TagRow
-from ui.pages.adapter_shelf import Group, made
+from ui.pages.adapter_shelf import Group, made, size_of
 from ui.widgets import numbers
 from ui.widgets.buttons import Button, IconButton
 from ui.widgets.labels import Divider, PlainLabel
@@ -56,7 +55,9 @@ def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
         section = recipe.get(entry.section) if entry.section else recipe
         value = section.get(entry.key) if isinstance(section, dict) else None
         if value is not None and value != []:
-            rows.append((entry.label, f"{_written(value)} {entry.unit}".strip()))
+            # "0.05 share of rows" is no way to speak: what is left out there is in the label.
+            unit = "" if entry.unit.startswith("share") else entry.unit
+            rows.append((entry.label, f"{_written(value)} {unit}".strip()))
     return rows
 
 
@@ -91,8 +92,8 @@ class AdapterDetails(Card):
         self.setAccessibleName(self.tr("Adapter"))
         self.body.setSpacing(theme.px(12))
         self._adapter: Adapter | None = None
-        self._title = InlineText(self.tr("Name"), "title")
-        self._note = InlineText(self.tr("Note"), "body", empty=self.tr("Add a note"))
+        self._name_text = InlineText(self.tr("Name"), "title")
+        self._note_text = InlineText(self.tr("Note"), "body", empty=self.tr("Add a note"))
         self._origin = PlainLabel("", "small", "text2", elide=True)
         self._tags = TagRow()
         self._warning = MessageBar("warn", "")
@@ -111,9 +112,9 @@ class AdapterDetails(Card):
         self._more = IconButton("dots-three-bold", self.tr("More"))
         self._menu = QMenu(self)
         verbs = (
-            (self.tr("Rename"), self._title.edit),
+            (self.tr("Rename"), self._name_text.edit),
             (self.tr("Tags"), self._tags.edit),
-            (self.tr("Note"), self._note.edit),
+            (self.tr("Note"), self._note_text.edit),
             (self.tr("Check files"), self._check),
             (self.tr("Open folder"), self._open_folder),
             (self.tr("Move to trash"), partial(self._request, "remove", "")),
@@ -122,12 +123,12 @@ class AdapterDetails(Card):
             self._menu.addAction(text).triggered.connect(lambda _checked=False, do=act: do())
         self._more.clicked.connect(self._open_menu)
         row = QHBoxLayout()
-        row.addWidget(self._title, 1)
+        row.addWidget(self._name_text, 1)
         row.addWidget(self._more)
         self.add(row)
         words = QVBoxLayout()
         words.setSpacing(theme.px(6))
-        for widget in (self._note, self._origin, self._tags):
+        for widget in (self._note_text, self._origin, self._tags):
             words.addWidget(widget)
         self.add(words)
 
@@ -145,7 +146,7 @@ class AdapterDetails(Card):
     def _build_figures(self) -> QGridLayout:
         self._figures = {
             "rank": StatTile(self.tr("Rank, alpha")),
-            "learned": StatTile(self.tr("Learned parameters")),
+            "learned": StatTile(self.tr("Learned")),
             "steps": StatTile(self.tr("Steps")),
             "loss": StatTile(self.tr("Eval loss")),
             "size": StatTile(self.tr("Size")),
@@ -155,7 +156,7 @@ class AdapterDetails(Card):
         grid.setHorizontalSpacing(theme.px(16))
         grid.setVerticalSpacing(theme.px(12))
         for index, tile in enumerate(self._figures.values()):
-            grid.addWidget(tile, index // 3, index % 3)
+            grid.addWidget(tile, index // 3, index % 3, Qt.AlignmentFlag.AlignTop)
             grid.setColumnStretch(index % 3, 1)
         return grid
 
@@ -179,8 +180,8 @@ class AdapterDetails(Card):
         self._chat.clicked.connect(lambda: self.chat_requested.emit(self._name()))
         self._merge.clicked.connect(lambda: self.merge_requested.emit(self._name()))
         self._export.clicked.connect(lambda: self.export_requested.emit(self._name()))
-        self._title.edited.connect(partial(self._request, "rename"))
-        self._note.edited.connect(partial(self._request, "note"))
+        self._name_text.edited.connect(partial(self._request, "rename"))
+        self._note_text.edited.connect(partial(self._request, "note"))
         self._tags.added.connect(partial(self._request, "tag"))
         self._tags.removed.connect(partial(self._request, "untag"))
 
@@ -191,15 +192,15 @@ class AdapterDetails(Card):
         is_same = self._adapter is not None and self._adapter.fingerprint == adapter.fingerprint
         self._adapter = adapter
         self.setAccessibleName(adapter.name)
-        self._title.set_text(adapter.name)
-        self._note.set_text(adapter.note)
+        self._name_text.set_text(adapter.name)
+        self._note_text.set_text(adapter.note)
         text = self.tr("Trained on {0}, {1}") if adapter.run else self.tr("Made for {0}, {1}")
         self._origin.setText(text.format(group.title, made(adapter.created)))
         self._tags.set_tags(adapter.tags)
         self._warning.hide()
         reason = None if group.base is not None else self.tr("Needs its base")
         self._chat.set_reason(reason)
-        self._merge.set_reason(None if reason is None else self.tr("Merge: needs its base"))
+        self._merge.setVisible(reason is None)
         if reason is not None:
             self._warn(self.tr("{0}: {1}.").format(group.title, group.why))
         self._show_figures(adapter)
@@ -219,7 +220,7 @@ class AdapterDetails(Card):
         figures["rank"].set_value(f"{adapter.rank}, {alpha}", kind)
         steps = metrics.get("steps")
         figures["steps"].set_value(unknown if steps is None else numbers.format_int(int(steps)))
-        figures["size"].set_value(readable_bytes(adapter.bytes))
+        figures["size"].set_value(size_of(adapter.bytes))
         before, after = metrics.get("first_evaluation_loss"), metrics.get("evaluation_loss")
         label = self.tr("held-out rows")
         if after is None:
@@ -276,7 +277,7 @@ class AdapterDetails(Card):
 
     def edit_name(self) -> None:
         """Begin to rename."""
-        self._title.edit()
+        self._name_text.edit()
 
     def _name(self) -> str:
         assert self._adapter is not None

@@ -19,7 +19,7 @@ from ui.pages.adapter_bases import base_of, has_namesake, stated_base
 from ui.widgets import paint
 from ui.widgets.labels import plain_tip
 from ui.widgets.numbers import locale
-from ui.widgets.tables import ICON_ROLE, KEY_ROLE, ROLE_ROLE, Column, Index, RowDelegate, Rows
+from ui.widgets.tables import ICON_ROLE, ROLE_ROLE, Column, Index, RowDelegate, Rows
 
 NAME, RANK, SIZE, LOSS, MADE = range(5)
 GROUP_ROLE = Qt.ItemDataRole.UserRole + 30  # a Group on the row of a base
@@ -72,6 +72,11 @@ def matches(adapter: Adapter, words: str, tag: str) -> bool:
     return (not tag or tag in adapter.tags) and all(word in text for word in words.casefold().split())
 
 
+def size_of(count: float) -> str:
+    """A number of bytes without a needless `.0`: `132 MB`, `1.8 GB`."""
+    return files.readable_bytes(count).replace(".0 ", " ")
+
+
 def loss_of(adapter: Adapter) -> float | None:
     """The loss on held-out rows at the end of training, if it was measured."""
     return adapter.metrics.get("evaluation_loss")
@@ -90,7 +95,7 @@ def made(created: float) -> str:
 def worth(groups: Iterable[Group]) -> str:
     """What the overlays take, and what full copies of their bases would: the reason to keep overlays."""
     adapters = [(adapter, each.base) for each in groups for adapter in each.adapters]
-    size = files.readable_bytes(sum(adapter.bytes for adapter, _ in adapters))
+    size = size_of(sum(adapter.bytes for adapter, _ in adapters))
     if not adapters:
         return ""
     count = _tr("{0} overlays, {1}.") if len(adapters) > 1 else _tr("{0} overlay, {1}.")
@@ -100,7 +105,7 @@ def worth(groups: Iterable[Group]) -> str:
     copies = _tr("As full copies of their bases they would take {0}.")
     if len(known) < len(adapters):
         copies = _tr("As full copies of their bases they would take more than {0}.")
-    return f"{count.format(len(adapters), size)} {copies.format(files.readable_bytes(sum(known)))}"
+    return f"{count.format(len(adapters), size)} {copies.format(size_of(sum(known)))}"
 
 
 class Shelf(Rows):
@@ -172,7 +177,7 @@ def _cells(entry: Group, adapter: Adapter | None) -> tuple[object, Sequence[str]
     cells = (
         adapter.name,
         str(adapter.rank),
-        files.readable_bytes(adapter.bytes),
+        size_of(adapter.bytes),
         "" if loss is None else f"{loss:.2f}",
         made(adapter.created),
     )
@@ -288,5 +293,5 @@ class ShelfDelegate(RowDelegate):
 def _beside(entry: Group) -> str:
     if entry.base is None:
         return entry.why
-    size = files.readable_bytes(entry.base.num_parameters * BYTES_PER_PARAMETER)
+    size = size_of(entry.base.num_parameters * BYTES_PER_PARAMETER)
     return _tr("{0} in 16 bit").format(size)

@@ -248,7 +248,7 @@ class HomePage(Page):
     def _card_check(self) -> Check:
         title = self.tr("Graphics card")
         if not self._state.gpus:
-            return Check("warn", title, self.tr("None: the tour runs on the CPU, larger models would be slow"))
+            return Check("warn", title, self.tr("None: training runs on the CPU, slowly"))
         card = self._state.gpus[0]
         name = card.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
         words = self.tr("{0}, {1}, driver {2}")
@@ -282,7 +282,7 @@ class HomePage(Page):
         """The five steps, with ticks for those that are done."""
         state = self._state
         steps = [
-            Step(self.tr("Model"), self.tr("Pick the base. It stays frozen."), bool(state.bases)),
+            Step(self.tr("Model"), self.tr("Pick it; it stays frozen."), bool(state.bases)),
             Step(self.tr("Data"), self.tr("Show it how to answer."), state.data.num_good > 0),
             Step(self.tr("Train"), self.tr("Draw the overlay."), any(view.state.step for view in state.runs.values())),
             Step(self.tr("Chat and compare"), self.tr("See what changed."), state.has_chatted),

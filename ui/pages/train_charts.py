@@ -80,9 +80,9 @@ class Charts(QWidget):
 
     def _add(self, taken: e.StepTaken) -> None:
         before = self._steps[-1].epoch if self._steps else 0.0
-        # An epoch is over with the step that reaches its whole number.
-        if self._steps and math.floor(taken.epoch) > math.floor(before) and taken.epoch > math.floor(taken.epoch):
-            self._epochs.append((taken.step, tr("epoch {0} begins").format(math.floor(taken.epoch) + 1)))
+        # The step that reaches a whole number is the last of its epoch.
+        if self._steps and math.ceil(taken.epoch) > math.ceil(before):
+            self._epochs.append((taken.step, tr("epoch {0} begins").format(math.ceil(taken.epoch))))
         self._steps.append(taken)
         self._clipped += self._is_clipped(taken)
         self.loss.append(taken.step, taken.loss)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QFontMetrics
+from PySide6.QtGui import QFontMetrics, QShowEvent
 from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QVBoxLayout, QWidget
 
 from studio.files import readable_bytes
@@ -21,9 +21,10 @@ from ui.widgets.memory_layout import BYTES_PER_GB, gb_text
 from ui.widgets.memory_list import MemoryList, Verdict
 from ui.widgets.messages import EmptyState, MessageBar, StatTile
 from ui.widgets.numbers import format_int
-from ui.widgets.page import Card
+from ui.widgets.page import Card, ScrollColumn
 
 CARDS_GB = (8, 12, 16, 24, 32, 48, 80)
+SHORT = {"weights": "Base", "optimizer": "Optimiser", "logits": "Logits", "overhead": "Overhead"}
 _REASON_WIDTH = 360
 Part = tuple[str, str, int, str]
 
@@ -37,7 +38,7 @@ class MemoryCard(Card):
     def __init__(self, state: AppState) -> None:
         super().__init__(tr("Will it fit?"))
         self._state = state
-        self._other_bytes = 0
+        self._other_bytes, self._narrow = 0, False
         self.body.setSpacing(theme.px(12))
         self._card_name = PlainLabel("", "small", "text2")
         self.cards = Choice(
@@ -52,17 +53,22 @@ class MemoryCard(Card):
         self.parts = MemoryList()
         self._guess = MessageBar("info", tr("This architecture is new to the studio: its sizes are guessed."))
         sentence_ = tr("What the run needs of the card is shown here, part by part, once there is a base model.")
-        self._empty = EmptyState("cube", tr("No base model yet"), sentence_)
+        self.starter = Button(tr("Add the starter base"))
+        self.starter.clicked.connect(lambda: state.base_requested.emit("starter"))
+        self._empty = EmptyState("cube", tr("No base model yet"), sentence_, [self.starter])
         for widget in (self.verdict, self.bar, self.parts, self._guess, self._empty):
             self.add(widget)
+        self.body.addStretch(1)
         self.bar.part_clicked.connect(self._part_clicked)
         self.parts.part_clicked.connect(self._part_clicked)
         self.refresh()
 
     def set_narrow(self, narrow: bool) -> None:
         """Take less height and width."""
+        self._narrow = narrow
         self.bar.set_size("compact" if narrow else "full")
         self.parts.set_narrow(narrow)
+        self.refresh()
 
     def refresh(self) -> None:
         """Show the facts as they are now."""
@@ -72,7 +78,8 @@ class MemoryCard(Card):
             name = gpus[0].name.removeprefix("NVIDIA ").removeprefix("GeForce ")
             self._card_name.setText(f"{name}, {gb_text(self._state.card_bytes)} GB")
         else:
-            self._card_name.setText(tr("No graphics card here: shown against"))
+            full, short = tr("No graphics card here: shown against"), tr("No card here: against")
+            self._card_name.setText(short if self._narrow else full)
             nearest = min(CARDS_GB, key=lambda gb: abs(gb * BYTES_PER_GB - self._state.card_bytes))
             # What is compared with is what the choice says, whatever the state began with.
             self._state.card_bytes = nearest * BYTES_PER_GB
@@ -81,6 +88,7 @@ class MemoryCard(Card):
             widget.setVisible(budget is not None)
         self._empty.setVisible(budget is None)
         self._guess.setVisible(budget is not None and budget.is_guess)
+        self.starter.setVisible(all(base.id != "starter" for base in self._state.bases))
         if budget is not None:
             self._show_budget()
 
@@ -100,7 +108,10 @@ class MemoryCard(Card):
         self.verdict.set_verdict(judgement, word, text, tr("estimate"))  # type: ignore[arg-type]
         self.bar.set_limit(state.card_bytes)
         self.bar.set_budget([*self._other(), *[_part(term, term.formula) for term in state.budget.terms]])
-        self.parts.set_parts([*self._other(), *[_part(term, self._driver(term)) for term in state.budget.terms]])
+        listed = [_part(term, self._driver(term)) for term in state.budget.terms]
+        if self._narrow:
+            listed = [(name, tr(SHORT.get(name, label)), size, text) for name, label, size, text in listed]
+        self.parts.set_parts([*self._other(), *listed])
         formulas = {term.name: f"\u2248 {term.formula}" for term in state.budget.terms}
         for row in self.parts.findChildren(QAbstractButton):
             formula = formulas.get(getattr(row, "name", ""))
@@ -261,9 +272,8 @@ class StartCard(Card):
         self._steps.set_value(text, note)
         known = rows > 0
         note = tr("\u2248 {0} held out").format(format_int(held)) if held else tr("none held out")
-        self._rows.set_value(
-            tr("\u2248 {0} rows").format(format_int(rows)) if known else "\u2013", note if known else ""
-        )
+        text = tr("\u2248 {0} rows").format(format_int(rows)) if known else "\u2013"
+        self._rows.set_value(text, note if known else tr("not read yet"))
         self._disk.set_value(readable_bytes(state.disk_free_bytes) if state.disk_free_bytes else "\u2013", tr("free"))
 
     def _show_checks(self) -> None:
@@ -306,12 +316,17 @@ class CostPanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(theme.px(theme.CARD_GAP))
-        column.addWidget(self.memory)
-        column.addStretch(1)
+        # In a low window, or with large type, the parts scroll; verdict and Start are always to be seen.
+        column.addWidget(ScrollColumn(self.memory), 1)
         column.addWidget(self.start)
         for signal in (state.recipe_changed, state.bases_changed, state.runs_changed, state.machine_changed):
             signal.connect(self.refresh)
         state.engine_changed.connect(self.refresh)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Colours that were set before a widget got its place do not outlive the move."""
+        super().showEvent(event)
+        self.refresh()
 
     def refresh(self) -> None:
         """Show the facts as they are now."""

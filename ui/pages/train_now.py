@@ -70,6 +70,7 @@ class NowCard(Card):
 
     def show_state(self, state: RunState, smoothing: float) -> None:
         """Take the numbers from `state`; `smoothing` is that of the curve beside them."""
+        self.set_title(tr("Now") if state.status.is_live else tr("At the end"))
         self._show_loss(state, smoothing)
         self._show_evaluation(state)
         last = state.steps[-1] if state.steps else None

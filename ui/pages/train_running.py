@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QPlainTextEdit, QProgressBar, QStackedWidget, QWidget
 from shiboken6 import isValid
@@ -71,6 +72,7 @@ class TrainRunning(Page):
         self._build_actions()
         self._build_progress()
         self.ending = EndingCard()
+        self.ending.hide()
         self.add(self.ending)
         self.tabs = Tabs(
             [("charts", tr("Charts")), ("samples", tr("Samples")), ("log", tr("Log")), ("recipe", tr("Recipe"))]
@@ -164,6 +166,8 @@ class TrainRunning(Page):
             folder = view.folder
             in_background(lambda: read_facts(folder), self._take_facts, partial(self._facts_missing, folder.id))
         self._view = view
+        # The page shown before takes its focus along; the mouse as reason draws no ring.
+        self.tabs.setFocus(Qt.FocusReason.MouseFocusReason)
         self.refresh()
 
     def _take_facts(self, facts: RunFacts) -> None:
@@ -239,17 +243,24 @@ class TrainRunning(Page):
         self.bar.setValue(state.step)
         share = 100 * state.step // total if total else 0
         self.percent.setText(f"{share} %")
-        epoch = state.steps[-1].epoch if state.steps else 0.0
         words = tr("step {0}").format(format_int(state.step))
         if total:
             words = tr("step {0} of {1}").format(format_int(state.step), format_int(total))
-        if state.steps:
-            words += tr(", epoch {0}").format(f"{epoch:.1f}")
-        self.place.setText(words)
+        self.place.setText(words + self._epoch(state))
         seconds = seconds_trained(state)
         self.gone.setText(tr("{0} gone").format(duration(seconds)) if seconds else "")
         left = state.seconds_left if state.status.is_live else None
         self.left.setText(tr("\u2248 {0} left").format(duration(left)) if left is not None else "")
+
+    def _epoch(self, state: RunState) -> str:
+        """Which pass over the data it is, of how many where the recipe says so."""
+        if not state.steps:
+            return ""
+        recipe = self._facts.recipe if self._facts else None
+        epochs, epoch = recipe.training.epochs if recipe else None, max(math.ceil(state.steps[-1].epoch), 1)
+        if epochs is None:
+            return tr(", epoch {0}").format(epoch)
+        return tr(", epoch {0} of {1}").format(epoch, epochs)
 
     def _on_tab(self, key: str) -> None:
         self._stack.setCurrentWidget(self.views[key])
@@ -260,7 +271,7 @@ class TrainRunning(Page):
     def showEvent(self, event: QShowEvent) -> None:
         """Follow the log again."""
         super().showEvent(event)
-        self._rest_or_follow()
+        self.refresh()
 
     def hideEvent(self, event: QHideEvent) -> None:
         """Rest while hidden."""

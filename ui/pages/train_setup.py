@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSizePolicy, QWidget
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from studio.errors import StudioError
 from studio.files import safe_name
@@ -25,7 +25,6 @@ from ui.pages.train_words import at_once, learns, num_steps, rows_split, run_nam
 from ui.state import AppState
 from ui.widgets.buttons import Button
 from ui.widgets.controls import TextField
-from ui.widgets.fields import Field
 from ui.widgets.labels import PlainLabel
 from ui.widgets.messages import MessageBar
 from ui.widgets.numbers import format_int
@@ -114,15 +113,33 @@ class TrainSetup(Page):
         self.bases, self.data = BaseChoice(self._state), DataChoice(self._state.recipe.data.path)
         self.quality = SliderField([(key, tr(label)) for key, label in QUALITY], "balanced", name=tr("Quality"))
         self.quality.value_changed.connect(self._take_preset)
-        self._quality_field = Field(tr("Quality"), self.quality)
-        self._quality_field.setToolTip(tr("Sets epochs, rank and learning rate together."))
+        self._quality_note = PlainLabel("", "small", "text3", elide=True)
+        self._quality = self._labelled_quality()
         self._setup_fields = {
             "base.id": self.form.bind("base.id", self.bases, hint=""),
             "data.path": self.form.bind("data.path", self.data, hint=""),
         }
-        self._setup_grid = FormGrid([*self._setup_fields.values(), self._quality_field], 2)
+        self._setup_grid = FormGrid(list(self._setup_fields.values()), 2)
         card.add(self._setup_grid)
+        card.add(self._quality)
         return card
+
+    def _labelled_quality(self) -> QWidget:
+        """The slider with its label, over the width of the card."""
+        result = QWidget()
+        result.setToolTip(tr("Sets epochs, rank and learning rate together."))
+        label = PlainLabel(tr("Quality"), "label", "text2")
+        label.setBuddy(self.quality)
+        head = QHBoxLayout()
+        head.setSpacing(theme.px(12))
+        head.addWidget(label)
+        head.addWidget(self._quality_note, 1)
+        rows = QVBoxLayout(result)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(theme.px(4))
+        rows.addLayout(head)
+        rows.addWidget(self.quality)
+        return result
 
     def _build_training(self) -> Card:
         card = Card(tr("Training"))
@@ -144,7 +161,7 @@ class TrainSetup(Page):
         preset = matching(state.recipe)
         if preset is not None:
             self.quality.set_value(preset)
-        self._quality_field.set_hint("" if preset else tr("Your own settings below"))
+        self._quality_note.setText("" if preset else tr("Your own settings below"))
         steps = num_steps(state)
         by_epochs = state.recipe.training.epochs is not None
         text = tr("\u2248 {0} steps").format(format_int(steps)) if steps is not None and by_epochs else ""
@@ -194,7 +211,7 @@ class TrainSetup(Page):
         self.body.removeWidget(self._tools)
         self.header.row.removeWidget(self._tools)
         if narrow:
-            self.header.row.insertWidget(2, self._tools, 100)
+            self.header.row.insertWidget(2, self._tools, 10_000)
         else:
             self.body.insertWidget(0, self._tools)
         self._tools.show()
@@ -218,16 +235,18 @@ class TrainSetup(Page):
         found = {entry.path for entry in FIELDS if matches(entry.path, query)} if query.strip() else None
         expert = self.level.value() == "expert"
         shown = [path for path in self._setup_fields if found is None or path in found]
-        extra = [self._quality_field] if found is None or query.strip().lower() in tr("Quality").lower() else []
-        self._setup_grid.show_only([*[self._setup_fields[path] for path in shown], *extra])
-        self._setup.setVisible(bool(shown or extra))
+        quality = found is None or query.strip().lower() in tr("Quality").lower()
+        self._setup_grid.show_only([self._setup_fields[path] for path in shown])
+        self._setup_grid.setVisible(bool(shown))
+        self._quality.setVisible(quality)
+        self._setup.setVisible(bool(shown) or quality)
         trained = [path for path in self._training_fields if found is None or path in found]
         steps_shown = expert or found is not None or self._state.recipe.training.steps is not None
         trained = [path for path in trained if path != STEPS or steps_shown]
         self._training_grid.show_only([self._training_fields[path] for path in trained])
         self._training.setVisible(bool(trained))
         self.more.set_found(found)
-        nothing = not (shown or extra or trained or self.more.isVisibleTo(self))
+        nothing = not (shown or quality or trained or self.more.isVisibleTo(self))
         self._none.setVisible(nothing)
         self._none.setText(tr("No setting is called \u201c{0}\u201d.").format(query.strip()) if nothing else "")
 

@@ -99,8 +99,8 @@ class PlanPicture(QWidget):
 
     def _draw_overlay(self, sheet: _Sheet) -> None:
         look = theme.current()
-        ground = QColor(look.colour("atext"))
-        ground.setAlphaF(0.30 if look.dark else 0.13)
+        ground = QColor(look.colour("soft" if look.dark else "atext"))
+        ground.setAlphaF(0.86 if look.dark else 0.13)
         sheet.fill(ground, look.colour("atext"), 1.8)
         ink = QPen(look.colour("atext"), 2.4, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap)
         low, high, reach = (0.10, 0.10), (0.50, 0.54), 0.06

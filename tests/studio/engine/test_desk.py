@@ -6,24 +6,22 @@ from studio.engine.reply import Sampling, reply
 from studio.errors import AdapterError, DataError
 from studio.library import adapter as library
 from studio.models.bases import find_base
+from studio.places import Workspace
 from studio.recipe.recipe import Base
-from tests.studio.engine.conftest import write_base
+from tests.studio.engine.conftest import write_base, write_rows
 from tests.studio.engine.test_train import CPU, recipe, run_it
 
 IDS = torch.arange(10, 60)[None]
 
 
-@pytest.fixture
-def adapters(workspace, tiny_base, rows_file):
+@pytest.fixture(scope="module")
+def adapters(tiny_base, tmp_path_factory):
+    home = tmp_path_factory.mktemp("library")
+    workspace, rows = Workspace(home / "home"), write_rows(home / "rows.jsonl")
     made = []
     for seed in range(MAX_ATTACHED + 2):
-        changes = {
-            "training__steps": 4,
-            "training__seed": seed,
-            "training__learning_rate": 3e-2,
-            "keep__sample_every_steps": 0,
-        }
-        run, _, _ = run_it(workspace, recipe(tiny_base, rows_file, **changes))
+        changes = {"training__steps": 4, "training__seed": seed, "training__learning_rate": 3e-2}
+        run, _, _ = run_it(workspace, recipe(tiny_base, rows, keep__sample_every_steps=0, **changes))
         made.append(workspace.adapters / run.state().adapter)
     return made
 
