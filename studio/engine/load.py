@@ -16,7 +16,14 @@ from typing import Any
 
 import bitsandbytes as bnb
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from studio.errors import BaseModelError, OutOfMemoryError
@@ -60,7 +67,7 @@ def load_base(path: Path, spec: BaseSpec, device: torch.device) -> LoadedBase:
             quantization_config=_quantisation(spec),
             dtype=DTYPES[spec.compute_dtype],
             device_map={"": device},
-            attn_implementation="sdpa",
+            attn_implementation=attention_of(path),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -79,6 +86,13 @@ def load_base(path: Path, spec: BaseSpec, device: torch.device) -> LoadedBase:
     model.eval()
     keep_packed_weights(model)
     return LoadedBase(base_key(path, spec), path, model, load_tokenizer(path), device, time.perf_counter() - began)
+
+
+def attention_of(path: Path) -> str:
+    """PyTorch's fused attention, or the plain one for the families that it cannot serve (Gemma 2 caps its scores)."""
+    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
 
 
 def _quantisation(spec: BaseSpec) -> BitsAndBytesConfig | None:

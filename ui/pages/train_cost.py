@@ -56,8 +56,9 @@ class MemoryCard(Card):
         self.starter = Button(tr("Add the starter base"))
         self.starter.clicked.connect(lambda: state.base_requested.emit("starter"))
         self._empty = EmptyState("cube", tr("No base model yet"), sentence_, [self.starter])
-        for widget in (self.verdict, self.bar, self.parts, self._guess, self._empty):
+        for widget in (self.verdict, self.bar, self.parts, self._guess):
             self.add(widget)
+        self.add(self._empty, 100)
         self.body.addStretch(1)
         self.bar.part_clicked.connect(self._part_clicked)
         self.parts.part_clicked.connect(self._part_clicked)

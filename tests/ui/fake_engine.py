@@ -1,0 +1,120 @@
+"""An engine without a model: it speaks the protocol through the real mailboxes and takes steps out of thin air.
+
+Started in the place of `studio.engine` by the `fake_engine` fixture. What it does follows from the run's name: `dies`
+kills itself after three steps, `short` takes five steps, anything else goes on until it is told to end.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from studio import files
+from studio.places import Workspace
+from studio.runs import events as e
+from studio.runs import wishes as w
+from studio.runs.engine import CURRENT
+from studio.runs.folder import RunFolder
+from studio.runs.processes import is_alive, own_start
+
+PAUSE = threading.Event()
+ENDLESS = 100_000
+
+
+class FakeEngine:
+    """Reads wishes and does them."""
+
+    def __init__(self, device: str, session: Path) -> None:
+        self.device, self.session = device, session
+        self.inbox = w.wish_file(session / "wishes.jsonl")
+        self.news = e.event_file(session / "events.jsonl")
+        self.attendants: list[w.Attend] = []
+
+    def serve(self) -> None:
+        pid, started = own_start()
+        current = {"session": self.session.name, "pid": pid, "process_started": started}
+        files.write_json(self.session.parent / CURRENT, current)
+        self.news.post(e.EngineReady(pid=pid, process_started=started, device=self.device))
+        while True:
+            for wish in self.inbox.read():
+                match wish:
+                    case w.Release():
+                        return
+                    case w.Attend():
+                        self.attendants.append(wish)
+                    case w.Train(folder=folder):
+                        self.train(RunFolder(Path(folder)))
+                    case w.Say():
+                        self.answer(wish)
+            if not any(is_alive(one.pid, one.process_started) for one in self.attendants):
+                return
+            PAUSE.wait(0.01)
+
+    def answer(self, wish: w.Say) -> None:
+        for lane, folder in enumerate(wish.lanes):
+            self.news.post(e.TextStreamed(ask=wish.ask, lane=lane, text=str(folder)))
+            self.news.post(
+                e.Answered(ask=wish.ask, lane=lane, text=str(folder), adapter="", num_tokens=1, seconds=0.1)
+            )
+
+    def train(self, run: RunFolder) -> None:
+        events, first = run.events, run.state().step
+        pid, started = own_start()
+        num_steps = 5 if run.name == "short" else ENDLESS
+        events.post(e.Started(pid=pid, process_started=started, device=self.device, from_step=first))
+        sizes = dict.fromkeys(("num_held_out", "num_cut", "num_dropped"), 0)
+        tokens = {"tokens_per_epoch": 90, "supervised_tokens_per_epoch": 50}
+        parameters = {"num_trainable": 1000, "num_parameters": 100_000}
+        events.post(e.Prepared(num_steps=num_steps, num_rows=10, **sizes, **tokens, **parameters))
+        for step in range(first + 1, num_steps + 1):
+            events.post(
+                e.StepTaken(
+                    step=step,
+                    epoch=step / 10,
+                    loss=3.0 / step,
+                    learning_rate=1e-3,
+                    grad_norm=1.0,
+                    num_tokens=9,
+                    num_supervised=5,
+                    seconds=0.01,
+                )
+            )
+            if run.name == "dies" and step == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            ending = self.ending(step)
+            if ending is not None:
+                events.post(ending)
+                return
+            PAUSE.wait(0.01)
+        events.post(e.Finished(run=run.id, adapter=""))
+
+    def ending(self, step: int) -> e.Event | None:
+        for wish in self.inbox.read():
+            match wish:
+                case w.Stop(save=save):
+                    return e.Stopped(step=step, saved=save)
+                case w.Pause() | w.Release():
+                    return e.Paused(step=step)
+        return None
+
+
+def work(folder: Path) -> None:
+    """An import copies a folder; one of a base called `slow` waits to be ended."""
+    job = files.read_json(folder / "job.json")
+    events = e.event_file(folder / "events.jsonl")
+    source = Path(job["arguments"]["source"])
+    events.post(e.Progressed(what="reading", done=1, total=4))
+    if source.name == "slow":
+        PAUSE.wait()
+    target = Workspace.default().bases / source.name
+    shutil.copytree(source, target)
+    events.post(e.Finished(result={"id": source.name, "path": str(target)}))
+
+
+if __name__ == "__main__":
+    if sys.argv[2] == "serve":
+        FakeEngine(sys.argv[3], Path(sys.argv[4])).serve()
+    else:
+        work(Path(sys.argv[3]))
