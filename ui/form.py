@@ -245,6 +245,9 @@ class _Bound:
 class Form(QObject):
     """Fields bound to `state.recipe`: an edit that holds is told as `state.recipe_edited`, one that does not is told back."""
 
+    refusals_changed = Signal()
+    """A text was refused, or one is no longer: see `refused`."""
+
     def __init__(self, state: AppState, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._state = state
@@ -273,6 +276,11 @@ class Form(QObject):
         bound = self._bound.get(path)
         return bound.field if bound else None
 
+    @property
+    def refused(self) -> list[str]:
+        """Labels of the fields whose text is not what the recipe holds."""
+        return [bound.entry.label for bound in self._bound.values() if bound.refusal]
+
     def set_hint(self, path: str, hint: str) -> None:
         """Say something else below a field."""
         self._bound[path].field.set_hint(hint)
@@ -294,8 +302,9 @@ class Form(QObject):
         for path, bound in self._bound.items():
             value = get(self._state.recipe, path)
             if value != bound.shown:
-                bound.shown, bound.refusal = value, ""
+                bound.shown = value
                 bound.control.set_value(value)
+                self._refuse(bound, "")
             self._judge(bound)
 
     def focus(self, path: str) -> None:
@@ -314,15 +323,17 @@ class Form(QObject):
         except RecipeError:
             self._refuse(bound, _refusal(bound.entry, value))
             return
-        bound.refusal = ""
+        self._refuse(bound, "")
         bound.shown = get(recipe, bound.entry.path)
         if recipe != self._state.recipe:
             self._state.recipe_edited.emit(recipe)
         self._judge(bound)
 
     def _refuse(self, bound: _Bound, why: str) -> None:
-        bound.refusal = why
+        changed, bound.refusal = why != bound.refusal, why
         self._judge(bound)
+        if changed:
+            self.refusals_changed.emit()
 
     def _reset(self, bound: _Bound) -> None:
         value = _start_value(bound.entry, self._state.recipe)

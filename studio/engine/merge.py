@@ -26,8 +26,11 @@ from studio.engine.measure import peak_rss_bytes
 from studio.errors import AdapterError, DivergedError
 from studio.library.adapter import Adapter
 from studio.models.bases import Base, write_sidecar
+from studio.models.facts import read_config
 from studio.models.headers import TensorInfo, read_headers
 
+# GPT-2's Conv1D keeps its weights as in x out. A square one does not show it: the family must be known.
+TRANSPOSED_FAMILIES = ("gpt2", "openai-gpt")
 SHARD_BYTES = 4_000_000_000
 _PREFIX = "base_model.model."
 _COPIED = (
@@ -84,7 +87,7 @@ def merge(
     began = time.perf_counter()
     deltas = read_deltas(adapter)
     headers = read_headers(base.path)
-    plan = assign(deltas, headers)
+    plan = assign(deltas, headers, transposed=read_config(base.path).get("model_type") in TRANSPOSED_FAMILIES)
     target = DTYPES[dtype] if dtype else None
     lost = Loss()
     with files.new_folder(out, needs_bytes=_needed_bytes(headers, target)) as folder:
@@ -152,18 +155,21 @@ def scaling(config: dict[str, Any], module: str, rank: int) -> float:
     return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
-def assign(deltas: dict[str, Delta], headers: dict[str, TensorInfo]) -> dict[str, tuple[Delta, bool]]:
+def assign(
+    deltas: dict[str, Delta], headers: dict[str, TensorInfo], *, transposed: bool
+) -> dict[str, tuple[Delta, bool]]:
     """Tensor name -> overlay and whether it lies transposed. Every overlay must find its weight, in a shape that fits."""
     plan = {}
     for module, delta in deltas.items():
         name = f"{module}.weight"
         shape = tuple(headers[name].shape) if name in headers else None
-        wanted = (delta.b_OR.shape[0], delta.a_RI.shape[1])
-        if shape not in (wanted, wanted[::-1]):
+        out_in = (delta.b_OR.shape[0], delta.a_RI.shape[1])
+        wanted = out_in[::-1] if transposed else out_in
+        if shape != wanted:
             raise AdapterError(
                 f"The base has no weight {name} of {wanted[0]} x {wanted[1]}.", "This adapter belongs to another base."
             )
-        plan[name] = (delta, shape != wanted)
+        plan[name] = (delta, transposed)
     return plan
 
 

@@ -98,7 +98,9 @@ def make_desk(folder: Path, bot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iter
         # The narrowest seam there is: another script is started, everything around it is real.
         shim = folder / "shim"
         shim.mkdir(exist_ok=True)
-        (shim / "fake_engine_entry.py").write_text(f"import runpy\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n")
+        (shim / "fake_engine_entry.py").write_text(
+            f"import runpy\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
+        )
         paths = [str(shim), os.environ.get("PYTHONPATH", "")]
         with monkeypatch.context() as patch:
             patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))

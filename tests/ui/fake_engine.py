@@ -31,17 +31,18 @@ class FakeEngine:
         self.inbox = w.wish_file(session / "wishes.jsonl")
         self.news = e.event_file(session / "events.jsonl")
         self.attendants: list[w.Attend] = []
+        self.released = False
 
     def serve(self) -> None:
         pid, started = own_start()
         current = {"session": self.session.name, "pid": pid, "process_started": started}
         files.write_json(self.session.parent / CURRENT, current)
         self.news.post(e.EngineReady(pid=pid, process_started=started, device=self.device))
-        while True:
+        while not self.released:
             for wish in self.inbox.read():
                 match wish:
                     case w.Release():
-                        return
+                        self.released = True
                     case w.Attend():
                         self.attendants.append(wish)
                     case w.Train(folder=folder):
@@ -55,9 +56,7 @@ class FakeEngine:
     def answer(self, wish: w.Say) -> None:
         for lane, folder in enumerate(wish.lanes):
             self.news.post(e.TextStreamed(ask=wish.ask, lane=lane, text=str(folder)))
-            self.news.post(
-                e.Answered(ask=wish.ask, lane=lane, text=str(folder), adapter="", num_tokens=1, seconds=0.1)
-            )
+            self.news.post(e.Answered(ask=wish.ask, lane=lane, text=str(folder), adapter="", num_tokens=1, seconds=0.1))
 
     def train(self, run: RunFolder) -> None:
         events, first = run.events, run.state().step
@@ -96,6 +95,7 @@ class FakeEngine:
                 case w.Stop(save=save):
                     return e.Stopped(step=step, saved=save)
                 case w.Pause() | w.Release():
+                    self.released = isinstance(wish, w.Release)
                     return e.Paused(step=step)
         return None
 

@@ -196,7 +196,7 @@ class StartCard(Card):
 
     def __init__(self, state: AppState) -> None:
         super().__init__()
-        self._state, self._expert = state, False
+        self._state, self._expert, self._refused = state, False, ""
         self.body.setSpacing(theme.px(14))
         self._steps, self._rows, self._disk = StatTile(tr("Length")), StatTile(tr("Learns from")), StatTile(tr("Disk"))
         tiles = QHBoxLayout()
@@ -229,6 +229,11 @@ class StartCard(Card):
         self._expert = expert
         self.refresh()
 
+    def set_refused(self, label: str) -> None:
+        """A field holds a text that the recipe could not take; "" for none. What runs must be what is read."""
+        self._refused = label
+        self.refresh()
+
     def reason(self) -> str | None:
         """Why the run cannot start, None if it can."""
         state = self._state
@@ -241,6 +246,8 @@ class StartCard(Card):
             return tr("Choose a base model")
         if state.data.error or not state.data.path:
             return tr("Choose a dataset")
+        if self._refused:
+            return tr("Mend: {0}").format(self._refused)
         if state.problems:
             return sentence(state.problems[0].message)
         return None if self._expert or not self._is_over() else tr("Does not fit")

@@ -67,6 +67,7 @@ class TrainSetup(Page):
         self.add(self._live)
         left = column([self._none, self._setup, self._training, self.more])
         self.columns(left, self.cost)
+        self.form.refusals_changed.connect(self._show_refused)
         self.narrow_changed.connect(self._rearrange)
         for signal in (state.recipe_changed, state.bases_changed, state.runs_changed):
             signal.connect(self.refresh)
@@ -176,6 +177,9 @@ class TrainSetup(Page):
         self._live.setVisible(live is not None)
         if live is not None:
             self._live.show_message("info", tr("A run is in progress: {0}").format(run_name(live)), tr("Show it"))
+
+    def _show_refused(self) -> None:
+        self.cost.start.set_refused(next(iter(self.form.refused), ""))
 
     def _base_hint(self) -> str:
         facts = self._state.facts

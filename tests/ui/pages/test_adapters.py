@@ -182,6 +182,7 @@ def test_an_overlay_without_its_base_says_so_instead(library: Library) -> None:
 def test_what_goes_to_the_trash_can_be_brought_back(library: Library, adapters: list[Adapter]) -> None:
     library.menu("Move to trash")
     assert library.wishes == [("remove", "tone", "")]
+    library.list_again(adapters)
     assert not library.page._undo.isVisible(), "nothing is gone yet"
     library.list_again(adapters[1:])
     assert library.page._undo.accessibleName() == "tone is in the trash."
@@ -311,8 +312,8 @@ def test_a_merge_that_does_not_fit_the_disk_cannot_begin(library: Library) -> No
 def test_a_merge_is_followed_and_can_be_cancelled(library: Library) -> None:
     job = begin_merge(library)
     job.what, job.done, job.total = "layer", 3, 12
-    library.state.job_changed.emit(JobView("other", "merge", "Another", done=9, total=9, what="no"))
     library.state.job_changed.emit(job)
+    library.state.job_changed.emit(JobView("other", "merge", "Another", done=9, total=9, what="no"))
     bar = library.named(QProgressBar, "Progress of the merge")
     assert (bar.value(), bar.maximum()) == (3, 12)
     library.press("Cancel the merge")

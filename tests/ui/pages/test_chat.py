@@ -13,7 +13,6 @@ from ui.pages.chat import ChatPage
 from ui.pages.chat_lanes import looks
 from ui.pages.chat_record import visible
 from ui.state import AppState, Ask
-from ui.widgets.answer import AnswerText
 from ui.widgets.controls import Choice
 from ui.widgets.labels import MAX_LINE
 from ui.widgets.messages import MessageBar
@@ -186,6 +185,8 @@ def test_stop_hushes_the_engine_and_keeps_what_was_said(chat: Chat) -> None:
     named = [each for each in chat.page.findChildren(QAbstractButton) if each.accessibleName() == "Stop"]
     chat.qtbot.mouseClick(named[-1], Qt.MouseButton.LeftButton)
     assert chat.hushed == [ask.key]
+    chat.stream(ask, 0, "wer that nobody waits for")
+    assert (chat.text(0), chat.footer(0)) == ("half an ans", "Stopped")
     chat.answer(ask, 0, "half an ans", num_tokens=3, seconds=1.0, stopped=True)
     assert chat.text(0) == "half an ans"
     assert chat.footer(0) == "3 tokens, 3 tok/s, stopped"
@@ -310,7 +311,14 @@ def test_markup_is_shown_as_it_is_wherever_it_comes_from(chat: Chat) -> None:
     assert any(row.accessibleName() == HOSTILE for row in chat.page.findChildren(PromptRow))
 
 
-def test_control_characters_never_reach_the_screen() -> None:
+def test_control_characters_never_reach_the_screen(chat: Chat) -> None:
+    ask = chat.ask("bell\x07")
+    chat.stream(ask, 0, "a\x07b")
+    chat.answer(ask, 1, "c\x00d")
+    assert (chat.text(0), chat.text(1)) == ("ab", "cd")
+    chat.answer(ask, 0, "a\x07bc")
+    assert chat.text(0) == "abc"
+    assert [row.accessibleName() for row in chat.page.findChildren(PromptRow)] == ["bell"]
     assert visible("a\x1b[31mb\x00c\r\nd\te\x85f\ufffcg") == "a[31mbc\nd\tefg"
 
 
@@ -340,9 +348,9 @@ def test_the_chat_can_be_taken_away_as_markdown(chat: Chat) -> None:
 def test_everything_that_can_be_used_has_a_name(chat: Chat) -> None:
     chat.finish(chat.ask("hello"))
     chat.page._sampling.open_below(chat.page._open_sampling)
-    kinds = (QAbstractButton, QComboBox, QLineEdit, QPlainTextEdit, QTextEdit, AnswerText)
+    chat.qtbot.waitUntil(chat.page._lanes.transcript.answer(0, "0").isVisible)
+    kinds = (QAbstractButton, QComboBox, QLineEdit, QPlainTextEdit, QTextEdit)
     seen = [each for kind in kinds for each in chat.page.findChildren(kind) if each.isVisible()]
-    print([(type(e).__name__, e.accessibleName()) for e in seen])
     assert len(seen) > 20
     assert not [each for each in seen if not each.accessibleName()]
     chat.page._sampling.close()

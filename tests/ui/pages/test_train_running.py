@@ -1,0 +1,310 @@
+"""The run page: the same picture live and replayed, every ending with its next step, and no flood that freezes it."""
+
+import math
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt, QThreadPool
+from PySide6.QtTest import QTest
+
+from studio.runs import events as e
+from tests.ui.pages.train_facts import add_run, feed, ready_state, run_events, step_taken
+from ui.pages.train import TrainPage
+from ui.pages.train_now import MAX_WARNINGS
+from ui.state import AppState
+from ui.widgets.loss_plot import RAW_POINTS
+from ui.widgets.messages import MessageBar
+from ui.widgets.series import MAX_POINTS
+
+HOSTILE = "<h1>x</h1> & <script>"
+
+
+@pytest.fixture
+def state() -> AppState:
+    return ready_state()
+
+
+@pytest.fixture
+def page(state: AppState, qtbot) -> TrainPage:
+    page = TrainPage(state)
+    qtbot.addWidget(page)
+    page.resize(1240, 820)
+    yield page
+    QThreadPool.globalInstance().waitForDone()
+
+
+def picture(page: TrainPage) -> dict[str, object]:
+    """What the run page says, curves included."""
+    running = page.running
+    plots = {"loss": running.charts.loss, **running.charts.small}
+    for plot in plots.values():
+        plot.redraw()
+    return {
+        "curves": {name: plot.as_table() for name, plot in plots.items()},
+        "place": (running.percent.text(), running.place.text(), running.gone.text(), running.left.text()),
+        "pill": running._pill.accessibleName(),
+        "now": [running.now.loss.accessibleName(), running.now.evaluation.accessibleName()],
+        "rows": {name: label.text() for name, label in running.now.rows.items()},
+        "sample": (running.sample.prompt.text(), running.sample.answer.text(), running.sample.before.text()),
+        "samples": [[each.text() for each in card.answers] for card in running.samples._cards.values()],
+        "marks": (running.charts.loss._checkpoints, running.charts.loss._evaluations, running.charts.loss._marks),
+        "finding": running.charts.small["norm"].finding.text(),
+        "ending": (running.ending.isHidden(), running.ending.heading.text(), running.ending.text.text()),
+    }
+
+
+def known(page: TrainPage, qtbot) -> None:
+    """Wait until what the folder says has been read."""
+    qtbot.waitUntil(lambda: page.running._facts is not None)
+
+
+def resumed() -> list[e.Event]:
+    """A run that died behind its checkpoint and went on from there."""
+    events = [*run_events(120), e.Died(exit_code=None, signal="SIGKILL", last_lines=[])]
+    events += [e.Started(pid=2, process_started=2.0, device="cuda-0", from_step=100), e.PhaseEntered(name="training")]
+    return [*events, *[step_taken(step) for step in range(101, 131)]]
+
+
+@pytest.mark.parametrize("events", [list(run_events(120)), resumed()], ids=["straight", "resumed"])
+def test_a_run_watched_live_looks_like_the_same_run_replayed(
+    events: list[e.Event], state: AppState, page: TrainPage, tmp_path: Path, qtbot
+) -> None:
+    page.show()
+    live = add_run(state, tmp_path / "run", [])
+    page.show_run("run")
+    known(page, qtbot)
+    for event in events:
+        feed(state, live, event)
+        page.running.refresh()
+    seen = picture(page)
+    other_state = ready_state()
+    add_run(other_state, tmp_path / "run", events)
+    other = TrainPage(other_state)
+    qtbot.addWidget(other)
+    other.resize(1240, 820)
+    other.show()
+    other.show_run("run")
+    known(other, qtbot)
+    assert picture(other) == seen
+    assert len(live.state.steps) == live.state.step, "each step of the curve once"
+
+
+def test_a_flood_of_events_is_drawn_once_in_a_while_and_thinned_out(
+    state: AppState, page: TrainPage, tmp_path: Path, qtbot, monkeypatch
+) -> None:
+    view = add_run(state, tmp_path / "run", list(run_events(1, total=5001)))
+    page.show()
+    page.show_run("run")
+    known(page, qtbot)
+    painted: list[int] = []
+    refresh = page.running.now.show_state
+    monkeypatch.setattr(page.running.now, "show_state", lambda *args: (painted.append(1), refresh(*args)))
+    for step in range(2, 5002):
+        feed(state, view, step_taken(step))
+    assert not painted, "events alone draw nothing"
+    qtbot.waitUntil(lambda: "5,001 of 5,001" in page.running.place.text())
+    assert len(painted) == 1
+    charts = page.running.charts
+    for plot in (charts.loss, *charts.small.values()):
+        plot.redraw()
+        assert len(plot.series) == 5001
+    assert len(charts.loss._line.getData()[0]) <= MAX_POINTS
+    assert len(charts.loss._raw.getData()[0]) <= RAW_POINTS
+    for plot in charts.small.values():
+        assert len(plot._curve.getData()[0]) <= MAX_POINTS
+
+
+ENDINGS = [
+    (e.Finished(run="run", adapter="pirate v1", seconds=120.0), "Finished after 2.0 min", "pirate v1", {"Chat with it"}),
+    (e.Stopped(step=120, saved=True, adapter="pirate v1"), "Stopped at step 120", "from there", {"Resume", "Chat with it"}),
+    (e.Stopped(step=120, saved=False), "Stopped at step 120", "last checkpoint", {"Resume"}),
+    (e.Paused(step=120), "Paused at step 120. The card is free.", "Resume goes on", {"Resume"}),
+    (e.Failed(kind="x", message=f"Too little {HOSTILE}.", hint="Lower it.", step=120), "Failed at step 120", HOSTILE, {"Resume"}),
+    (e.Died(exit_code=None, signal="SIGKILL", last_lines=[]), "Interrupted at step 120", "step 100", {"Resume"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ending", "heading", "part", "buttons"), ENDINGS)
+def test_every_ending_says_why_and_what_comes_next(
+    ending: e.Event, heading: str, part: str, buttons: set[str], state: AppState, page: TrainPage, tmp_path: Path, qtbot
+) -> None:
+    view = add_run(state, tmp_path / "run", list(run_events(120)))
+    page.show()
+    known(page, qtbot)
+    card = page.running.ending
+    assert card.isHidden(), "nothing has ended yet"
+    feed(state, view, ending)
+    qtbot.waitUntil(card.isVisible)
+    assert card.heading.text() == heading
+    assert part in card.text.text()
+    offered = {button.text() for button in (card.resume, card.chat) if button.isVisible()}
+    assert offered == buttons
+    assert not page.running.pause.isVisible()
+
+
+def test_the_next_steps_ask_for_what_they_say(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:
+    add_run(state, tmp_path / "run", [*run_events(60), e.Stopped(step=60, saved=True, adapter="pirate v1")])
+    page.show()
+    page.show_run("run")
+    known(page, qtbot)
+    asked: list[object] = []
+    state.run_requested.connect(lambda *args: asked.append(args))
+    state.chat_selected.connect(asked.append)
+    card = page.running.ending
+    for button in (card.resume, card.chat):
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert asked == [("run", "resume"), "pirate v1"]
+    QTest.mouseClick(card.again, Qt.MouseButton.LeftButton)
+    assert state.recipe.name == "pirate v1"
+    assert page.currentWidget() is page.setup
+
+
+def test_a_live_run_can_be_asked_and_what_was_asked_for_is_shown(
+    state: AppState, page: TrainPage, tmp_path: Path, qtbot
+) -> None:
+    view = add_run(state, tmp_path / "run", list(run_events(20)))
+    page.show()
+    known(page, qtbot)
+    asked: list[tuple[str, str]] = []
+    state.run_requested.connect(lambda *args: asked.append(args))
+    running = page.running
+    for button in (*running.wishes.values(), running.pause):
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert asked == [("run", verb) for verb in ("sample", "evaluate", "save", "pause")]
+    assert running._pill.accessibleName() == "Pausing\u2026"
+    assert not running.stop.isEnabled()
+    feed(state, view, e.Paused(step=20))
+    qtbot.waitUntil(lambda: running._pill.accessibleName() == "Paused")
+    labels = [action.text() for action in running.stop.menu().actions()]
+    assert labels == ["Stop and save", "Stop without saving"]
+    for action in running.stop.menu().actions():
+        action.trigger()
+    assert [verb for _, verb in asked[-2:]] == ["stop", "discard"]
+
+
+@pytest.mark.parametrize("name", ["loading", "tokenising", "evaluating", "sampling", "saving"])
+def test_a_phase_is_named_while_it_lasts(name: str, state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:
+    view = add_run(state, tmp_path / "run", list(run_events(20)))
+    page.show()
+    known(page, qtbot)
+    training = page.running._pill.accessibleName()
+    assert training == "Training"
+    feed(state, view, e.PhaseEntered(name=name))
+    qtbot.waitUntil(lambda: page.running._pill.accessibleName() != training)
+    feed(state, view, e.PhaseEntered(name="training"))
+    qtbot.waitUntil(lambda: page.running._pill.accessibleName() == training)
+
+
+def test_warnings_can_be_dismissed_and_stay_so(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:
+    warnings = [e.Warned(time=float(index), message=f"{HOSTILE} {index}", hint="Look.") for index in range(5)]
+    add_run(state, tmp_path / "run", [*run_events(20), *warnings])
+    page.show()
+    known(page, qtbot)
+
+    def bars() -> list[str]:
+        found = page.running.warnings.findChildren(MessageBar)
+        return [bar.accessibleName() for bar in found if not bar.isHidden()]
+
+    assert sorted(bars()) == [f"{HOSTILE} {index} Look." for index in (2, 3, 4)]
+    assert len(bars()) == MAX_WARNINGS
+    first = next(bar for bar in page.running.warnings.findChildren(MessageBar) if "4" in bar.accessibleName())
+    first.action_triggered.emit()
+    page.running.refresh()
+    assert sorted(bars()) == [f"{HOSTILE} {index} Look." for index in (1, 2, 3)]
+
+
+def test_log_and_recipe_are_plain_text_of_the_runs_own_files(
+    state: AppState, page: TrainPage, tmp_path: Path, qtbot
+) -> None:
+    add_run(state, tmp_path / "run", [*run_events(20), e.Paused(step=20)], name=HOSTILE)
+    (tmp_path / "run" / "log.txt").write_text(f"one\n{HOSTILE}\n", "utf-8")
+    page.show()
+    page.show_run("run")
+    known(page, qtbot)
+    running = page.running
+    assert running.header._title.text() == HOSTILE
+    running.tabs.set_value("log")
+    qtbot.waitUntil(lambda: running.log.toPlainText() == f"one\n{HOSTILE}")
+    running.tabs.set_value("recipe")
+    assert f'name = "{HOSTILE}"' in running.recipe.toPlainText()
+    assert running.recipe.isReadOnly()
+
+
+def test_samples_stand_side_by_side_and_the_last_column_follows(
+    state: AppState, page: TrainPage, tmp_path: Path, qtbot
+) -> None:
+    view = add_run(state, tmp_path / "run", list(run_events(100)))
+    page.show()
+    known(page, qtbot)
+    page.running.tabs.set_value("samples")
+    samples = page.running.samples
+    assert [choice.value() for choice in samples.steps] == [0, 50, 100]
+    answers = samples._cards["Who are you?"].answers
+    assert [answer.text() for answer in answers] == ["I am a model.", "Arr <b>50</b>", "Arr <b>100</b>"]
+    assert all(answer.textFormat() is Qt.TextFormat.PlainText for answer in answers)
+    feed(state, view, e.SampleWritten(step=150, prompt="Who are you?", text="Arr <b>150</b>"))
+    qtbot.waitUntil(lambda: answers[2].text() == "Arr <b>150</b>")
+
+
+def test_a_loss_without_a_value_is_a_gap_and_said_so(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:
+    view = add_run(state, tmp_path / "run", list(run_events(20)))
+    page.show()
+    known(page, qtbot)
+    bad = step_taken(21)
+    feed(state, view, e.StepTaken(**{**vars(bad), "loss": math.nan}))
+    qtbot.waitUntil(lambda: "no value" in page.running.now.loss.accessibleName())
+    page.running.charts.loss.redraw()
+    assert "1 without a value" in page.running.charts.loss.summary()
+
+
+def test_the_page_goes_where_the_run_is(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:
+    page.show()
+    assert page.currentWidget() is page.setup
+    state.run_selected.emit("run")
+    assert page.currentWidget() is page.setup, "not known yet"
+    add_run(state, tmp_path / "run", list(run_events(5)))
+    assert page.currentWidget() is page.running
+    known(page, qtbot)
+    QTest.mouseClick(page.running.back, Qt.MouseButton.LeftButton)
+    assert page.currentWidget() is page.setup
+    page.hide()
+    page.show()
+    assert page.currentWidget() is page.running, "a run in progress is what one comes to see"
+
+
+def test_a_run_whose_folder_is_damaged_is_shown_all_the_same(
+    state: AppState, page: TrainPage, tmp_path: Path, qtbot
+) -> None:
+    view = add_run(state, tmp_path / "run", [*run_events(5), e.Paused(step=5)])
+    (tmp_path / "run" / "job.json").write_text("{", "utf-8")
+    page.show()
+    page.show_run("run")
+    known(page, qtbot)
+    assert page.running.header._title.text() == "run"
+    assert not page.running.ending.again.isEnabled()
+    assert view.state.step == 5
+
+
+def test_how_the_page_is_looked_at_can_be_remembered(page: TrainPage, qtbot) -> None:
+    page.setup.set_level("expert")
+    page.setup.more.reveal("adapter.alpha")
+    other = TrainPage(ready_state())
+    qtbot.addWidget(other)
+    other.restore_view(page.view_settings())
+    assert other.view_settings() == {"level": "expert", "open_groups": ["Adapter"]}
+    other.restore_view({"level": 3, "open_groups": ["nonsense", None]})
+    assert other.view_settings() == {"level": "expert", "open_groups": []}
+
+
+def test_an_answer_that_comes_after_the_page_is_gone_is_let_go(state: AppState, tmp_path: Path, qtbot) -> None:
+    add_run(state, tmp_path / "run", list(run_events(5)))
+    page = TrainPage(state)
+    page.show_run("run")
+    with qtbot.waitSignal(page.destroyed):
+        page.deleteLater()
+    QThreadPool.globalInstance().waitForDone()
+    with qtbot.captureExceptions() as raised:
+        QTest.qWait(0)
+        state.runs_changed.emit()
+        state.run_event.emit("run", e.Paused(step=5))
+    assert raised == []
