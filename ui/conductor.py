@@ -26,6 +26,7 @@ from ui.training_thread import TrainingThread
 
 REFRESH_MS = 4000
 POOL_MS = 5000
+MOST_RESTARTS = 3
 Wisher = Callable[[str], w.Wish]
 WISHES: dict[str, Wisher] = {
     "stop": lambda run: w.Stop(run=run, save=True),
@@ -54,6 +55,7 @@ class Conductor(QObject):
         self._followed: set[str] = set()
         # Open questions, and from how many lanes an answer is still to come.
         self._asks: dict[str, int] = {}
+        self._num_restarts = 0
         self._is_looking = self._is_creating = self._tour_waits = self._is_closed = False
         self.thread_ = TrainingThread(workspace, device, self)
         self.drafting = Drafting(workspace, state, self)
@@ -95,6 +97,7 @@ class Conductor(QObject):
         thread.engine_news.connect(self._on_engine_news)
         thread.engine_changed.connect(self._on_engine_changed)
         thread.refused.connect(self._on_refused)
+        thread.finished.connect(self._on_thread_finished)
         self.shelving.base_added.connect(self._go_on_with_tour)
         self.shelving.milestone.connect(self._reached)
 
@@ -334,6 +337,13 @@ class Conductor(QObject):
             self._fail_asks(error.message, error.hint)
         else:
             self._tell(error)
+
+    def _on_thread_finished(self) -> None:
+        """A mistake of ours has ended the thread (the log has it): what is left to do is done by it started again."""
+        if self._is_closed or self._num_restarts >= MOST_RESTARTS:
+            return
+        self._num_restarts += 1
+        self.thread_.start()
 
 
 def _new_run(workspace: Workspace, recipe: Recipe, device: str) -> RunFolder:

@@ -8,6 +8,7 @@ from ui import theme
 from ui.bridge import soon
 from ui.state import AppState
 from ui.widgets.messages import MessageBar
+from ui.widgets.page import MARGIN_NARROW
 
 MOST = 3
 GONE_AFTER_MS = 10_000
@@ -21,10 +22,15 @@ class Notices(QWidget):
         self.setAccessibleName(self.tr("Messages"))
         self._bars: list[MessageBar] = []
         self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(theme.px(theme.MARGIN), theme.px(16), theme.px(theme.MARGIN), 0)
+        self.set_narrow(False)
         self._column.setSpacing(theme.px(8))
         self.hide()
         state.noticed.connect(self.add)
+
+    def set_narrow(self, narrow: bool) -> None:
+        """Keep in line with the page below."""
+        side = theme.px(MARGIN_NARROW if narrow else theme.MARGIN)
+        self._column.setContentsMargins(side, theme.px(16), side, 0)
 
     def texts(self) -> list[str]:
         """What is shown now."""

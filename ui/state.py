@@ -61,7 +61,8 @@ class JobView:
 
 @dataclass(frozen=True)
 class Ask:
-    """One question down some lanes. A lane is an adapter's name, or "" for the base alone; `turns` are each lane's own."""
+    """One question down some lanes. A lane is an adapter's name, "" for the base alone, or the id of the live
+    run for the overlay in training; `turns` are each lane's own."""
 
     key: str
     base: Base

@@ -114,6 +114,8 @@ class TrainingThread(QThread):
                 continue
             if task is None:
                 self._look()
+                if self._engine is not None:
+                    self._engine.let_go()
                 return
             what, act = task
             try:

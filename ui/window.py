@@ -184,7 +184,9 @@ class Window(QMainWindow):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Where it is narrow the sidebar becomes a rail."""
         super().resizeEvent(event)
-        self.sidebar.set_narrow(event.size().width() < theme.px(theme.NARROW_BELOW))
+        narrow = event.size().width() < theme.px(theme.NARROW_BELOW)
+        self.sidebar.set_narrow(narrow)
+        self.notices.set_narrow(narrow)
 
     # --- closing ---------------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ class Server:
             dtype = wish.compute_dtype or "bfloat16"
             spec = BaseSpec(id=base.id, quantisation=wish.quantisation, compute_dtype=dtype)  # type: ignore[arg-type]
             loaded, _ = self.desk.lay_base(base, spec)
-            self.news.post(e.BaseLoaded(base=base.id, bytes=loaded.num_bytes, seconds=loaded.seconds))
+            self.news.post(e.BaseLoaded(base=Path(wish.base).name, bytes=loaded.num_bytes, seconds=loaded.seconds))
         for lane, (folder, turns) in enumerate(zip(wish.lanes, wish.turns, strict=True)):
             if wish.ask in self._hushed:
                 return

@@ -29,6 +29,10 @@ EXIT_BUSY = 75  # EX_TEMPFAIL: another engine holds the device
 _START_SECONDS = 60.0
 
 
+# Python complains when the last reference to a living child goes.
+_left_running: list[subprocess.Popen[bytes]] = []
+
+
 @dataclass
 class Engine:
     """A running engine. `process` is None for one that somebody else started."""
@@ -65,6 +69,11 @@ class Engine:
     def end_signal(self) -> str | None:
         """The signal that ended it, if it was ours and a signal did."""
         return signal_name(self.exit_code)
+
+    def let_go(self) -> None:
+        """Part from an engine that is to live on without us."""
+        if self.process is not None:
+            _left_running.append(self.process)
 
     def wait(self, seconds: float) -> bool:
         """Wait for its end; False if it still lives after `seconds`."""

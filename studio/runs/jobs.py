@@ -34,6 +34,7 @@ class Job:
         events = [] if self._ended else self.events.read()
         if any(isinstance(event, e.ENDINGS) for event in events):
             self._ended = True
+            self.process.wait()  # its last word said, it only has to leave
         elif code is not None and not self._ended:
             self._ended = True
             lines = (self.path / "log.txt").read_text("utf-8", "replace").splitlines()[-12:]

@@ -38,12 +38,14 @@ class Desk:
     data: Path
     bot: QtBot
     monkeypatch: pytest.MonkeyPatch
+    conductors: list[Conductor] = dataclasses.field(default_factory=list)
 
     @contextmanager
     def open(self, settings: Settings | None = None) -> Iterator[AppState]:
         """A state with a conductor that has gathered; closed afterwards, whatever happens."""
         state = AppState()
         conductor = Conductor(self.workspace, state, "cpu", settings)
+        self.conductors.append(conductor)
         conductor.start()
         try:
             self.wait(lambda: state.is_gathered)

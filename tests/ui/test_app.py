@@ -1,10 +1,12 @@
 """The program as it is started: in an interpreter of its own."""
 
+import configparser
 import json
 import logging
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.errors import BusyError
 from studio.places import Workspace
-from ui.app import Mishaps, start_log, take_lock
+from ui.app import DESKTOP_ID, Mishaps, start_log, take_lock
 from ui.settings import Settings, save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +126,15 @@ def test_a_mishap_is_logged_and_told_once(qtbot: QtBot, tmp_path: Path, expected
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
+
+
+def test_the_desktop_entry_names_what_the_program_calls_itself() -> None:
+    """A Wayland desktop finds the icon by this name alone."""
+    entry = configparser.ConfigParser(interpolation=None)
+    entry.read(ROOT / "packaging" / "desktop" / f"{DESKTOP_ID}.desktop", encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert entry["Desktop Entry"]["Icon"] == DESKTOP_ID
+    assert entry["Desktop Entry"]["Exec"] in project["gui-scripts"]
 
 
 def test_settings_survive_and_damage_does_not_matter(tmp_path: Path) -> None:

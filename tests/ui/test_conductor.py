@@ -13,7 +13,7 @@ from studio.runs import events as e
 from studio.runs.state import Status
 from tests.studio.library.folders import make_adapter
 from tests.studio.models.folders import write_base
-from tests.ui.desk import ROWS, Desk, make_desk
+from tests.ui.desk import ROWS, WAIT_MS, Desk, make_desk
 from ui import facts
 from ui.settings import Settings
 from ui.state import AppState, Ask
@@ -110,6 +110,19 @@ def test_a_run_begun_elsewhere_appears_by_itself(desk: Desk) -> None:
         run.events.post(e.Failed(kind="data", message="No rows.", hint="Add some."))
         desk.wait(lambda: run.id in state.runs)
         assert state.runs[run.id].state.status is Status.FAILED
+
+
+def test_a_mistake_of_ours_on_the_thread_does_not_end_the_service(desk: Desk) -> None:
+    def stumble() -> None:
+        raise ZeroDivisionError("planted")
+
+    with desk.open() as state, desk.bot.captureExceptions() as exceptions:
+        conductor = desk.conductors[-1]
+        with desk.bot.waitSignal(conductor.thread_.finished, timeout=WAIT_MS):
+            conductor.thread_._tasks.put(("stumble", stumble))
+        view = desk.begin(state, "short")
+        desk.wait(lambda: state.runs[view.folder.id].state.status is Status.FINISHED)
+    assert [str(error) for _, error, _ in exceptions] == ["planted"]
 
 
 # --- the recipe ------------------------------------------------------------------------------------------------------

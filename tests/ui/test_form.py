@@ -13,7 +13,8 @@ from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 from studio.errors import Problem
 from studio.recipe.fields import FIELDS, get, replaced
 from studio.recipe.recipe import Recipe
-from ui.form import OTHER, Form, FormGrid, ListField, OptionalNumber, OtherChoice, matches
+from ui.form import Form, FormGrid, matches
+from ui.form_controls import OTHER, ListField, OptionalNumber, OtherChoice
 from ui.state import AppState
 from ui.widgets.controls import Choice, NumberField, TextField
 from ui.widgets.labels import PlainLabel

@@ -103,12 +103,13 @@ def test_the_sidebar_becomes_a_rail_where_it_is_narrow(opened: Opened, qtbot: Qt
 def test_the_last_page_and_place_come_back(opened: Opened, settings: Settings) -> None:
     window = opened(gathered())
     window.show_page("chat")
-    window.resize(1111, 700)
+    window.resize(1100, 720)
     window.close()
     assert settings.page == "chat"
     again = opened(gathered())
     assert again.page() == "chat"
-    assert again.width() == 1111
+    # The screen of the tests is 800 px wide, so only the height can show it.
+    assert again.height() == 720
 
 
 def test_settings_from_elsewhere_do_not_stop_the_window(opened: Opened, settings: Settings) -> None:

@@ -1,0 +1,1 @@
+"""One screen each; they share `ui.state` and do not know one another."""

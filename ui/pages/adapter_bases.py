@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from PySide6.QtCore import QCoreApplication
+
 from studio.library.adapter import Adapter
 from studio.models.bases import Base
 
@@ -29,3 +31,17 @@ def has_namesake(adapter: Adapter, bases: Iterable[Base]) -> bool:
     """Whether a base of the same name is here that is another one: its weights differ from those trained on."""
     names = {adapter.base, adapter.hub_id} - {""}
     return any(names & {base.id, base.hub_id} and not belongs(adapter, base) for base in bases)
+
+
+def why_baseless(adapter: Adapter, bases: Iterable[Base]) -> str:
+    """The sentence that tells why `adapter` cannot be laid on anything here."""
+    stated = stated_base(adapter)
+    if has_namesake(adapter, bases):
+        text = _tr("{0} was trained on another {1}: the weights of the one here differ.")
+        return text.format(adapter.name, stated)
+    stated = stated or _tr("a base that it does not name")
+    return _tr("{0} was trained on {1}, which is not on this computer.").format(adapter.name, stated)
+
+
+def _tr(text: str) -> str:
+    return QCoreApplication.translate("AdaptersPage", text)

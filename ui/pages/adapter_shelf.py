@@ -54,12 +54,12 @@ def group(adapters: Iterable[Adapter], bases: Sequence[Base]) -> list[Group]:
             here.setdefault(base.id, []).append(adapter)
         else:
             title = stated_base(adapter) or _tr("Base unknown")
-            away.setdefault((title, why_baseless(adapter, bases)), []).append(adapter)
+            away.setdefault((title, why_away(adapter, bases)), []).append(adapter)
     groups = [Group(name, found[name], "", tuple(each)) for name, each in here.items()]
     return groups + [Group(title, None, why, tuple(each)) for (title, why), each in away.items()]
 
 
-def why_baseless(adapter: Adapter, bases: Sequence[Base]) -> str:
+def why_away(adapter: Adapter, bases: Sequence[Base]) -> str:
     """Why an adapter cannot be laid on anything here, in a few words."""
     if has_namesake(adapter, bases):
         return _tr("the one here has other weights")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import QCoreApplication, QTimer, Signal
+from PySide6.QtCore import QCoreApplication, Signal
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 from shiboken6 import isValid
 
@@ -14,7 +14,7 @@ from studio.errors import StudioError
 from studio.library.adapter import Adapter
 from studio.places import Workspace
 from ui import theme
-from ui.bridge import in_background
+from ui.bridge import in_background, soon
 from ui.widgets.buttons import Button
 from ui.widgets.controls import TextField
 from ui.widgets.fields import Field
@@ -49,10 +49,6 @@ class TargetField(QWidget):
         choose.setAccessibleName(self.tr("Choose where the new folder goes"))
         choose.clicked.connect(self._choose)
         self._path.value_changed.connect(self._edited)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(LOOK_MS)
-        self._timer.timeout.connect(self._look)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(theme.px(8))
@@ -89,7 +85,7 @@ class TargetField(QWidget):
     def _edited(self, _text: str) -> None:
         self._is_known = False
         self.judged.emit()
-        self._timer.start()
+        soon(self, self._look, LOOK_MS)
 
     def _look(self) -> None:
         self._is_known = False

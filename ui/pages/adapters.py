@@ -60,6 +60,7 @@ class AdaptersPage(Page):
         self._stack = QStackedWidget()
         self._stack.addWidget(self._build_none())
         self._stack.addWidget(self._some)
+        self._stack.addWidget(QWidget())  # until the disk has been looked at, nobody knows what is missing
         self.add(self._stack, 1)
         self.setFocusProxy(self._table)
 
@@ -142,7 +143,7 @@ class AdaptersPage(Page):
     def _take_facts(self) -> None:
         adapters = self._state.adapters
         names = {adapter.name for adapter in adapters}
-        self._stack.setCurrentIndex(1 if adapters or self._trashed else 0)
+        self._stack.setCurrentIndex(1 if adapters or self._trashed else 0 if self._state.is_gathered else 2)
         self._show_undo(names)
         bases = {each.title: each.title for each in group(adapters, self._state.bases)}
         tags = sorted({tag for adapter in adapters for tag in adapter.tags})

@@ -15,7 +15,7 @@ from studio.library.soundness import origin_warning
 from studio.models.bases import Base
 from studio.runs.events import Answered, AskFailed, BaseLoaded, TextStreamed
 from ui.bridge import soon
-from ui.pages.adapter_bases import base_of, belongs, has_namesake, stated_base
+from ui.pages.adapter_bases import base_of, belongs, why_baseless
 from ui.pages.chat_bars import AskBar, BaseRow
 from ui.pages.chat_lanes import MAX_LANES, LanesView
 from ui.pages.chat_prompt import SamplingPanel
@@ -68,6 +68,7 @@ class ChatPage(Page):
         self._stack = QStackedWidget()
         self._stack.addWidget(self._build_nothing())
         self._stack.addWidget(talk)
+        self._stack.addWidget(QWidget())  # until the disk has been looked at, nobody knows what is missing
         self.add(self._stack, 1)
         self.setFocusProxy(self._ask_bar)
 
@@ -106,7 +107,7 @@ class ChatPage(Page):
     def _take_facts(self) -> None:
         """Bases or adapters have come, gone or changed their names."""
         bases = self._state.bases
-        self._stack.setCurrentIndex(1 if bases else 0)
+        self._stack.setCurrentIndex(1 if bases else 0 if self._state.is_gathered else 2)
         for button in (self._copy, self._open_sampling, self._new):
             button.setVisible(bool(bases))
         if not bases:
@@ -195,20 +196,12 @@ class ChatPage(Page):
             return
         base = base_of(adapter, self._state.bases)
         if base is None:
-            self._say("bad", self._why_baseless(adapter))
+            self._say("bad", why_baseless(adapter, self._state.bases))
             return
         self._start(Conversation(base, ["", name]))
         warning = origin_warning(adapter, base)
         if warning:
             self._say("warn", warning)
-
-    def _why_baseless(self, adapter: Adapter) -> str:
-        stated = stated_base(adapter)
-        if has_namesake(adapter, self._state.bases):
-            text = self.tr("{0} was trained on another {1}: the weights of the one here differ.")
-            return text.format(adapter.name, stated)
-        stated = stated or self.tr("a base that it does not name")
-        return self.tr("{0} was trained on {1}, which is not on this computer.").format(adapter.name, stated)
 
     def _base_chosen(self, name: str) -> None:
         base = next(base for base in self._state.bases if base.id == name)
@@ -375,7 +368,8 @@ class ChatPage(Page):
     def _base_loaded(self, event: BaseLoaded) -> None:
         self.base_loads += 1
         size = files.readable_bytes(event.bytes)
-        self._loaded = event.base
+        # The engine knows a base by its folder, the window by its id.
+        self._loaded = next((b.id for b in self._state.bases if event.base in (b.id, str(b.path))), event.base)
         self._loaded_note = self.tr("{0} in memory, loaded in {1:.1f} s").format(size, event.seconds)
         self._show_memory()
 

@@ -59,6 +59,7 @@ class BaseRow(QWidget):
     def show_bases(self, bases: Sequence[str], base: str) -> None:
         """Offer these bases, `base` being taken."""
         self._base.set_options([(each, each) for each in bases], base)
+        self._base.updateGeometry()
 
     def show_lanes(self, number: int) -> None:
         """Show how many lanes there are."""

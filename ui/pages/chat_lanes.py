@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from ui import theme
 from ui.pages.chat_record import Conversation, Place, visible
+from ui.widgets import numbers
 from ui.widgets.answer import AnswerView
 from ui.widgets.controls import Choice
 from ui.widgets.labels import PlainLabel
@@ -187,7 +188,9 @@ class LanesView(QWidget):
             words = self.tr("{0:,} tokens") if reply.num_tokens > 1 else self.tr("{0} token")
             figures = words.format(reply.num_tokens)
         if figures and reply.seconds > 0:
-            figures = self.tr("{0}, {1:.0f} tok/s").format(figures, reply.tokens_per_second)
+            speed = reply.tokens_per_second
+            written = f"{speed:.0f}" if speed >= 10 else numbers.format_float(round(speed, 1))
+            figures = self.tr("{0}, {1} tok/s").format(figures, written)
         parts = [figures] if figures else []
         if reply.status == "stopped":
             parts.append(self.tr("stopped") if parts else self.tr("Stopped"))

@@ -222,8 +222,9 @@ class HomePage(Page):
         self._is_due = False
         for name, check in self.checks().items():
             self._checks[name].show_check(check)
-            # Once there are runs, only what is amiss is worth the room.
-            self._checks[name].setVisible(not self._state.runs or (check is not None and check.kind != "ok"))
+            # Once there are runs, only what can be mended is worth the room.
+            is_amiss = check is not None and check.kind != "ok" and name != "card"
+            self._checks[name].setVisible(not self._state.runs or is_amiss)
         self._card.setVisible(any(not row.isHidden() for row in self._checks.values()))
         self._show_starter_button()
         self._strip.set_steps(self.steps())

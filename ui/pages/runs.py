@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QItemSelectionModel
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from studio.errors import StudioError
@@ -26,6 +27,7 @@ from ui.widgets.tables import Column, Rows, table_view
 
 REDRAW_MS = 500
 PANEL_WIDTH = 336
+LOW_BELOW = 640
 RESUMABLE = (Status.WAITING, Status.PAUSED, Status.STOPPED, Status.INTERRUPTED, Status.FAILED)
 KINDS: dict[Status, MessageKind] = {Status.FAILED: "bad", Status.INTERRUPTED: "warn"}
 
@@ -91,6 +93,11 @@ class RunsPage(Page):
     def _show(self) -> None:
         if self._chosen:
             self._state.run_selected.emit(self._chosen)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Give the table its room."""
+        super().resizeEvent(event)
+        self._panel.set_low(event.size().height() < theme.px(LOW_BELOW))
 
     # --- facts -----------------------------------------------------------------------------------------------------
 
@@ -159,11 +166,15 @@ class RunPanel(QWidget):
             "memory": StatTile(self.tr("Peak memory")),
         }
         self._build_side()
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(theme.px(theme.CARD_GAP))
+        column.addWidget(self._ending)
+        row = QHBoxLayout()
         row.setSpacing(theme.px(theme.CARD_GAP))
         row.addWidget(self.plot, 1)
         row.addWidget(self._side)
+        column.addLayout(row, 1)
 
     def _build_side(self) -> None:
         head = QHBoxLayout()
@@ -173,7 +184,6 @@ class RunPanel(QWidget):
         self._side.body.setSpacing(theme.px(10))
         self._side.add(head)
         self._side.add(self._line)
-        self._side.add(self._ending)
         tiles = QHBoxLayout()
         tiles.setSpacing(theme.px(12))
         for tile in self._tiles.values():
@@ -205,6 +215,11 @@ class RunPanel(QWidget):
         grid.addWidget(self.chat, 1, 1)
         grid.addWidget(self.folder, 2, 0)
         self._side.add(grid)
+
+    def set_low(self, low: bool) -> None:
+        """Where there is little height, do without the numbers that the table or the plot show too."""
+        for tile in self._tiles.values():
+            tile.setVisible(not low)
 
     def _begin_again(self, view: RunView) -> None:
         """The run's own recipe, with its dataset where the run found it."""

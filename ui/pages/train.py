@@ -41,8 +41,8 @@ class TrainPage(QStackedWidget):
             self._wanted = run
             return
         self._wanted = ""
-        self.running.show_run(view)
         self.setCurrentWidget(self.running)
+        self.running.show_run(view)
 
     def start_training(self) -> None:
         """What Ctrl+Return does: start, if the recipe is shown and nothing is missing."""

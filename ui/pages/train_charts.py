@@ -72,6 +72,11 @@ class Charts(QWidget):
         self._tell_clipped()
         self._show_marks(state)
 
+    def redraw(self) -> None:
+        """Draw at once, as for a run that has just been opened."""
+        for plot in (self.loss, *self.small.values()):
+            plot.redraw()
+
     def _start_afresh(self) -> None:
         self._steps, self._epochs, self._marked, self._clipped = [], [], [], 0
         self.loss.set_marks([])

@@ -8,9 +8,10 @@ from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QVBoxLayout, QWidget
 
 from studio.files import readable_bytes
 from studio.memory.budget import Term, verdict
-from studio.recipe.fields import get
+from studio.recipe.fields import FIELDS, get
 from ui import theme
-from ui.form import option_text, sentence
+from ui.form import sentence
+from ui.form_controls import option_text
 from ui.pages.train_words import at_once, num_steps, rows_split, run_name, tr
 from ui.state import AppState
 from ui.widgets.buttons import Button
@@ -26,6 +27,7 @@ from ui.widgets.page import Card, ScrollColumn
 CARDS_GB = (8, 12, 16, 24, 32, 48, 80)
 SHORT = {"weights": "Base", "optimizer": "Optimiser", "logits": "Logits", "overhead": "Overhead"}
 _REASON_WIDTH = 360
+LABELS = {entry.path: entry.label for entry in FIELDS}
 Part = tuple[str, str, int, str]
 
 
@@ -194,6 +196,8 @@ class _Check(QWidget):
 class StartCard(Card):
     """How long it is, what is missing, and Start."""
 
+    field_wanted = Signal(str)
+
     def __init__(self, state: AppState) -> None:
         super().__init__()
         self._state, self._expert, self._refused = state, False, ""
@@ -215,7 +219,9 @@ class StartCard(Card):
         actions.addStretch(1)
         actions.addWidget(self.start)
         self._divider = Divider()
-        for item in (tiles, self._divider, checks, actions):
+        self._problem = MessageBar("bad", "", tr("Show"))
+        self._problem.action_triggered.connect(self._to_problem)
+        for item in (tiles, self._divider, checks, self._problem, actions):
             self.add(item)
         self.refresh()
 
@@ -249,7 +255,8 @@ class StartCard(Card):
         if self._refused:
             return tr("Mend: {0}").format(self._refused)
         if state.problems:
-            return sentence(state.problems[0].message)
+            label = LABELS.get(state.problems[0].field)
+            return tr("Mend: {0}").format(label) if label else sentence(state.problems[0].message)
         return None if self._expert or not self._is_over() else tr("Does not fit")
 
     def _is_over(self) -> bool:
@@ -262,13 +269,25 @@ class StartCard(Card):
         self._show_length()
         self._show_checks()
         reason = self.reason()
+        self._show_problem()
         self.start.set_label(tr("Start anyway") if self._is_over() else tr("Start training"))
-        problems = self._state.problems
-        self.start.setToolTip(plain_tip(f"{reason} {problems[0].fix if problems else ''}".strip() if reason else ""))
+        self.start.setToolTip(plain_tip(reason or ""))
         metrics = QFontMetrics(theme.font("medium"))
         short = reason and metrics.elidedText(reason, Qt.TextElideMode.ElideRight, theme.px(_REASON_WIDTH - 72))
         self.start.set_reason(short)
         self.start.set_icon("" if reason else "play", filled=True)
+
+    def _show_problem(self) -> None:
+        """The first problem in full, and the way to its field."""
+        found = next(iter(self._state.problems), None)
+        self._problem.setVisible(found is not None)
+        if found is not None:
+            action = tr("Show") if found.field in LABELS else ""
+            self._problem.show_message("bad", f"{sentence(found.message)} {found.fix}".strip(), action)
+
+    def _to_problem(self) -> None:
+        if self._state.problems:
+            self.field_wanted.emit(self._state.problems[0].field)
 
     def _show_length(self) -> None:
         state = self._state

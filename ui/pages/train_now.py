@@ -12,6 +12,7 @@ from studio.runs import events as e
 from studio.runs.state import RunState, Status
 from ui import theme
 from ui.pages.train_words import duration, short_count, tr
+from ui.widgets.answer import AnswerText
 from ui.widgets.buttons import Button
 from ui.widgets.labels import Divider, IconLabel, PlainLabel
 from ui.widgets.memory_layout import gb_text
@@ -114,9 +115,9 @@ class SampleCard(Card):
         self._step = PlainLabel("", "small", "text2")
         self.add_head(self._step)
         self.body.setSpacing(theme.px(6))
-        self.prompt = PlainLabel("", "body", wrap=True, selectable=True)
-        self.answer = PlainLabel("", "body", wrap=True, selectable=True)
-        self.before = PlainLabel("", "body", "text2", wrap=True, selectable=True)
+        self.prompt = AnswerText(name=tr("Prompt"))
+        self.answer = AnswerText("a", name=tr("Latest answer"))
+        self.before = AnswerText(name=tr("Answer of the base"))
         self._titles = [PlainLabel(text, "caption", "text2") for text in (tr("Prompt"), "", tr("Step 0, the base"))]
         for title, text in zip(self._titles, (self.prompt, self.answer, self.before), strict=True):
             self.add(title)
@@ -140,11 +141,13 @@ class SampleCard(Card):
         self._titles[1].setText(
             tr("Step 0, the base") if last.step == 0 else tr("Step {0}").format(format_int(last.step))
         )
-        self.prompt.setText(last.prompt)
-        self.answer.setText(last.text or tr("(an empty answer)"))
-        self.before.setText(first.text if first else "")
-        for widget in (self._titles[2], self.before):
-            widget.setVisible(first is not None)
+        texts = (last.prompt, last.text or tr("(an empty answer)"), first.text if first else "")
+        for widget, text in zip((self.prompt, self.answer, self.before), texts, strict=True):
+            # Text that stays keeps its selection.
+            if widget.raw_text() != text:
+                widget.set_text(text)
+        self._titles[2].setVisible(first is not None)
+        self.before.setVisible(first is not None)
 
 
 class Warnings(QWidget):

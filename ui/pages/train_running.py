@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
-from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtGui import QHideEvent, QShowEvent
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QFontMetrics, QHideEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QPlainTextEdit, QProgressBar, QStackedWidget, QWidget
 from shiboken6 import isValid
 
@@ -18,14 +18,14 @@ from studio.runs.events import ENDINGS
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState, Status
 from ui import theme
-from ui.bridge import every, in_background
+from ui.bridge import every, in_background, soon
 from ui.pages.train_charts import Charts
 from ui.pages.train_now import EndingCard, NowCard, SampleCard, Warnings, seconds_trained
 from ui.pages.train_samples import SamplesView
 from ui.pages.train_words import data_name, duration, pill, run_name, tr
 from ui.state import AppState, RunView
 from ui.widgets.buttons import Button
-from ui.widgets.labels import PlainLabel
+from ui.widgets.labels import PlainLabel, plain_tip
 from ui.widgets.messages import StatusPill
 from ui.widgets.numbers import format_int
 from ui.widgets.page import Columns, Page, ScrollColumn, column
@@ -82,14 +82,12 @@ class TrainRunning(Page):
         self.ending.resume_wanted.connect(partial(self._ask, "resume"))
         self.ending.chat_wanted.connect(self._chat)
         self.ending.again_wanted.connect(self._again)
-        self._repaint = QTimer(self)
-        self._repaint.setSingleShot(True)
-        self._repaint.setInterval(REPAINT_MS)
-        self._repaint.timeout.connect(self.refresh)
+        self._repaint_is_due = False
         self._log_timer = every(self, LOG_MS, self._read_log)
         self._log_timer.stop()
         state.run_event.connect(self._on_event)
         state.runs_changed.connect(self._on_runs)
+        self.narrow_changed.connect(self.refresh)
         self.refresh()
 
     # --- parts ---------------------------------------------------------------------------------------------------------
@@ -101,6 +99,12 @@ class TrainRunning(Page):
         self.wishes = {verb: Button(text, "quiet") for verb, text in words.items()}
         for verb, button in self.wishes.items():
             button.clicked.connect(partial(self._ask, verb))
+        # In a narrow window the three share a menu.
+        self.more = Button(tr("More"), "quiet")
+        menu = QMenu(self.more)
+        for verb, text in words.items():
+            menu.addAction(text, partial(self._ask, verb))
+        self.more.setMenu(menu)
         self.stop = Button(tr("Stop"), icon="stop")
         menu = QMenu(self.stop)
         menu.addAction(tr("Stop and save"), partial(self._ask, "stop"))
@@ -108,7 +112,7 @@ class TrainRunning(Page):
         self.stop.setMenu(menu)
         self.pause = Button(tr("Pause"), icon="pause")
         self.pause.clicked.connect(partial(self._ask, "pause"))
-        for button in (self.back, *self.wishes.values(), self.stop, self.pause):
+        for button in (self.back, *self.wishes.values(), self.more, self.stop, self.pause):
             self.header.row.addWidget(button)
 
     def _build_progress(self) -> None:
@@ -157,7 +161,8 @@ class TrainRunning(Page):
 
     def show_run(self, view: RunView) -> None:
         """Show another run, or the same one again."""
-        if view.folder.id != self.run_id:
+        is_new = view.folder.id != self.run_id
+        if is_new:
             self._facts, self._wish = None, ""
             self.tabs.set_value("charts")
             self.samples.forget()
@@ -169,6 +174,8 @@ class TrainRunning(Page):
         # The page shown before takes its focus along; the mouse as reason draws no ring.
         self.tabs.setFocus(Qt.FocusReason.MouseFocusReason)
         self.refresh()
+        if is_new:
+            self.charts.redraw()
 
     def _take_facts(self, facts: RunFacts) -> None:
         if isValid(self) and facts.run == self.run_id:
@@ -189,8 +196,15 @@ class TrainRunning(Page):
             return
         if isinstance(event, ENDINGS):
             self._wish = ""
-        if not self._repaint.isActive():
-            self._repaint.start()
+        if not self._repaint_is_due:
+            self._repaint_is_due = True
+            soon(self, self._repaint, REPAINT_MS)
+
+    def _repaint(self) -> None:
+        """What came in the last tenth of a second, drawn once."""
+        self._repaint_is_due = False
+        if self.isVisible():
+            self.refresh()
 
     def _on_runs(self) -> None:
         view = self._state.runs.get(self.run_id)
@@ -207,7 +221,10 @@ class TrainRunning(Page):
             return
         state = view.state
         title = self._facts.title if self._facts else view.folder.id
-        self.header.set_title(title)
+        room = theme.px(240 if self.narrow else 360)
+        metrics = QFontMetrics(theme.font("title", title))
+        self.header.set_title(metrics.elidedText(title, Qt.TextElideMode.ElideRight, room))
+        self.header.setToolTip(plain_tip(title))
         self.setAccessibleName(title)
         self.header.set_purpose(self._facts.what if self._facts else "")
         self._pill.set_word(*pill(state, self._wish))
@@ -231,10 +248,11 @@ class TrainRunning(Page):
 
     def _show_actions(self, state: RunState) -> None:
         live = state.status.is_live
-        for button in (*self.wishes.values(), self.stop, self.pause):
+        for button in (self.stop, self.pause):
             button.setVisible(live)
             button.setEnabled(not self._wish)
-        for button in self.wishes.values():
+        for button in (*self.wishes.values(), self.more):
+            button.setVisible(live and (button is self.more) == self.narrow)
             button.setEnabled(not self._wish and state.status is Status.RUNNING)
 
     def _show_progress(self, state: RunState) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from studio.runs.state import RunState
 from ui import theme
-from ui.pages.train_words import tr
+from ui.pages.train_words import shortened, tr
+from ui.widgets.answer import AnswerText
 from ui.widgets.controls import Choice
 from ui.widgets.labels import Divider, IconLabel, PlainLabel
 from ui.widgets.messages import EmptyState
@@ -25,12 +27,13 @@ class _PromptCard(Card):
         head = QHBoxLayout()
         head.setSpacing(theme.px(8))
         head.addWidget(IconLabel("user-circle", "text2", 18))
-        head.addWidget(PlainLabel(prompt, "strong", wrap=True, selectable=True), 1)
+        head.addWidget(PlainLabel(shortened(prompt, 200), "strong", elide=True), 1)
         grid = QGridLayout()
         grid.setHorizontalSpacing(theme.px(theme.GUTTER))
-        self.answers = [PlainLabel("", wrap=True, selectable=True) for _ in range(COLUMNS)]
+        names = (tr("Answer in column {0}").format(index + 1) for index in range(COLUMNS))
+        self.answers = [AnswerText(name=name) for name in names]
         for index, answer in enumerate(self.answers):
-            grid.addWidget(answer, 0, index)
+            grid.addWidget(answer, 0, index, Qt.AlignmentFlag.AlignTop)
             grid.setColumnStretch(index, 1)
         grid.setRowStretch(1, 1)
         for item in (head, Divider(), grid):
@@ -112,8 +115,9 @@ class SamplesView(QWidget):
             # One moment needs one column, two need two.
             choice.setVisible(column < len(steps))
             for prompt, card in self._cards.items():
-                card.answers[column].setText(texts.get((prompt, wanted), tr("(not asked at this step)")))
-                card.answers[column].set_role("text2" if wanted == 0 else "text")
+                text = texts.get((prompt, wanted), tr("(not asked at this step)"))
+                if card.answers[column].raw_text() != text:
+                    card.answers[column].set_text(text)
                 card.answers[column].setVisible(column < len(steps))
 
 

@@ -21,7 +21,7 @@ from ui.form import Form, FormGrid, matches
 from ui.pages.train_choices import BaseChoice, DataChoice
 from ui.pages.train_cost import CostPanel
 from ui.pages.train_groups import MoreSettings
-from ui.pages.train_words import at_once, learns, num_steps, rows_split, run_name, short_count, tr
+from ui.pages.train_words import at_once, learns, num_steps, rows_split, run_name, short_count, shortened, tr
 from ui.state import AppState
 from ui.widgets.buttons import Button
 from ui.widgets.controls import TextField
@@ -62,7 +62,8 @@ class TrainSetup(Page):
         self.more = MoreSettings(state, self.form)
         self.more.expert_wanted.connect(self._open_group)
         self.cost = CostPanel(state)
-        self.cost.memory.field_wanted.connect(self.reveal)
+        for card in (self.cost.memory, self.cost.start):
+            card.field_wanted.connect(self.reveal)
         self.add(self._tools)
         self.add(self._live)
         left = column([self._none, self._setup, self._training, self.more])
@@ -176,7 +177,9 @@ class TrainSetup(Page):
         live = state.live_run
         self._live.setVisible(live is not None)
         if live is not None:
-            self._live.show_message("info", tr("A run is in progress: {0}").format(run_name(live)), tr("Show it"))
+            self._live.show_message(
+                "info", tr("A run is in progress: {0}").format(shortened(run_name(live))), tr("Show it")
+            )
 
     def _show_refused(self) -> None:
         self.cost.start.set_refused(next(iter(self.form.refused), ""))

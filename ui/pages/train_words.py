@@ -9,7 +9,7 @@ from PySide6.QtCore import QCoreApplication
 from studio.places import EXAMPLES
 from studio.recipe.recipe import Recipe
 from studio.runs.state import RunState, Status
-from ui.form import option_text
+from ui.form_controls import option_text
 from ui.state import AppState, RunView
 from ui.widgets.numbers import format_float, format_int
 
@@ -73,6 +73,11 @@ def pill(state: RunState, wish: str) -> tuple[str, str]:
 def run_name(view: RunView) -> str:
     """The name its user gave a run; of a damaged one its folder's."""
     return view.folder.name if view.folder.is_readable else view.folder.id
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A foreign name that cannot burst the line it stands in."""
+    return text if len(text) <= most else text[: most - 1] + "\u2026"
 
 
 def example_path(key: str) -> str:

@@ -386,6 +386,7 @@ def test_everything_that_can_be_used_has_a_name(library: Library) -> None:
 
 def test_an_empty_library_says_how_to_fill_it(qtbot) -> None:
     state, pages = AppState(), []
+    state.is_gathered = True
     state.page_requested.connect(pages.append)
     page = AdaptersPage(state)
     qtbot.addWidget(page)

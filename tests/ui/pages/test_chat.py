@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QPlainTextEdit, QTextEdit, QWidget
+from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QPlainTextEdit, QTextEdit, QWidget
 
 from studio.runs.events import Answered, AskFailed, BaseLoaded, TextStreamed
 from tests.ui.pages.library import LLAMA, adapter, base
@@ -269,7 +269,8 @@ def test_an_engine_that_ends_leaves_nobody_waiting(chat: Chat) -> None:
 
 
 def test_unload_gives_the_memory_back(chat: Chat) -> None:
-    chat.state.chat_news.emit(BaseLoaded(base="qwen", bytes=2_000_000_000, seconds=3.0))
+    chat.state.chat_news.emit(BaseLoaded(base=str(chat.state.bases[0].path), bytes=2_000_000_000, seconds=3.0))
+    assert "2.0 GB in memory, loaded in 3.0 s" in [label.text() for label in chat.page.findChildren(QLabel)]
     chat.press("Unload")
     assert chat.released == [True]
     chat.ask("hello")
@@ -285,6 +286,7 @@ def test_an_overlay_that_leaves_the_library_leaves_its_lane(chat: Chat) -> None:
 
 def test_without_a_base_the_page_leads_to_one(qtbot) -> None:
     state, wanted = AppState(), []
+    state.is_gathered = True
     state.page_requested.connect(wanted.append)
     page = ChatPage(state)
     qtbot.addWidget(page)

@@ -64,7 +64,7 @@ def too_large(state: AppState, _folder: Path) -> None:
         (other_base, "Choose a base model"),
         (no_data, "Choose a dataset"),
         (unreadable_data, "Choose a dataset"),
-        (problem, "Checkpointing is off."),
+        (problem, "Mend: Offload"),
         (busy, "Busy: run pirate v1"),
         (too_large, "Does not fit"),
     ],
@@ -101,6 +101,20 @@ def test_a_refused_text_keeps_the_run_from_starting_with_something_else(qtbot) -
     assert page.cost.start.start.text() == "Mend: Rank"
     type_into(page.form.field("adapter.rank").control, "32")
     assert page.cost.start.start.isEnabled()
+
+
+def test_a_problem_is_told_in_full_beside_start_and_leads_to_its_field(qtbot) -> None:
+    state = ready_state()
+    page = shown(state, qtbot)
+    page.activateWindow()
+    qtbot.waitUntil(page.isActiveWindow)
+    bar = page.cost.start._problem
+    assert not bar.isVisible()
+    type_into(page.form.field("data.max_tokens").control, "65536")
+    assert "A row of 65536 tokens does not fit into a micro-batch of 4096" in bar.accessibleName()
+    bar.action_triggered.emit()
+    assert page.level.value() == "expert"
+    assert page.form.field("training.micro_batch_tokens").control.hasFocus()
 
 
 def test_an_expert_may_start_what_is_thought_not_to_fit(qtbot) -> None:
