@@ -75,6 +75,11 @@ class Workspace:
         """What the window remembers."""
         return self.root / "settings.json"
 
+    @property
+    def window_lock(self) -> Path:
+        """Held by the one window that is open on this workspace."""
+        return self.root / "window.lock"
+
     def engine(self, device: str) -> Path:
         """The mailbox of the engine that holds `device` (`cuda-0`, `cpu`): one engine, one lease."""
         return self.root / "engine" / device

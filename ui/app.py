@@ -17,13 +17,13 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QApplication, QMessageBox
 
 import studio
-from studio.cli.follow import choose_device
 from studio.errors import BusyError, StudioError
+from studio.memory.device import choose_device
 from studio.places import Workspace
 from ui import theme
 from ui.bridge import UNFORESEEN, in_background
 from ui.conductor import Conductor
-from ui.settings import Settings, log_folder, save
+from ui.settings import Settings, save
 from ui.state import AppState
 from ui.window import Window
 
@@ -117,7 +117,7 @@ def make_application(arguments: Sequence[str]) -> QApplication:
 def take_lock(workspace: Workspace) -> FileLock:
     """One window per workspace: two would fight over one draft. Raises `BusyError`; the lock ends with this process."""
     workspace.root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workspace.root / "window.lock", timeout=0)
+    lock = FileLock(workspace.window_lock, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -154,13 +154,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     theme.apply(app, settings.theme if settings.theme in theme.NAMES else "system")  # type: ignore[arg-type]
     try:
         lock = take_lock(workspace)
-        start_log(log_folder(workspace))
+        start_log(workspace.logs)
     except (StudioError, OSError) as error:
         hint = error.hint if isinstance(error, StudioError) else "Set OVERLAY_HOME to a folder that you may write to."
         sys.stderr.write(f"{error} {hint}\n")
         tell(str(error), hint).exec()
         return 2
-    mishaps = Mishaps(log_folder(workspace))
+    mishaps = Mishaps(workspace.logs)
     sys.excepthook = mishaps.hear
     opened = Studio(workspace, settings)
     opened.open()

@@ -20,15 +20,6 @@ def choose_folder(parent: QWidget, title: str, then: Then) -> QFileDialog:
     return _open(QFileDialog(parent, title, str(Path.home())), QFileDialog.FileMode.Directory, then)
 
 
-def choose_new_file(parent: QWidget, title: str, kinds: str, name: str, then: Then) -> QFileDialog:
-    """Ask where to write a file first called `name`; the dialog itself asks before one is replaced."""
-    dialog = QFileDialog(parent, title, str(Path.home()), kinds)
-    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-    dialog.setDefaultSuffix(Path(name).suffix.lstrip("."))
-    dialog.selectFile(name)
-    return _open(dialog, QFileDialog.FileMode.AnyFile, then)
-
-
 def _open(dialog: QFileDialog, mode: QFileDialog.FileMode, then: Then) -> QFileDialog:
     dialog.setFileMode(mode)
     dialog.setObjectName("chooser")

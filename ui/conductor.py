@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject, QThreadPool
 from studio.chat.sampling import Sampling
 from studio.errors import NotFoundError, StudioError
 from studio.places import Workspace
+from studio.recipe.presets import STARTER, tour
 from studio.recipe.recipe import Recipe
 from studio.runs import events as e
 from studio.runs import wishes as w
@@ -257,18 +258,18 @@ class Conductor(QObject):
         if state.live_run is not None:
             self._train()  # which tells why not
             return
-        self.drafting.edit(facts.tour_recipe())
+        self.drafting.edit(tour())
         state.page_requested.emit("train")
-        if any(base.id == facts.STARTER for base in state.bases):
+        if any(base.id == STARTER for base in state.bases):
             self._train()
         else:
             self._tour_waits = True
-            state.base_requested.emit(facts.STARTER)
+            state.base_requested.emit(STARTER)
 
     def _go_on_with_tour(self, base_id: str) -> None:
         if self._tour_waits:
             self._tour_waits = False
-            if base_id == facts.STARTER:
+            if base_id == STARTER:
                 self._train()
 
     # --- chat ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studio.cli.commands_demo import EXAMPLES, STEPS, demo_recipe
 from studio.data import rows
 from studio.data.survey import survey as survey_data
 from studio.errors import BaseModelError, Problem, RecipeError, StudioError
@@ -22,13 +21,12 @@ from studio.places import Workspace
 from studio.recipe import toml
 from studio.recipe.check import check
 from studio.recipe.fields import replaced
-from studio.recipe.presets import for_style
+from studio.recipe.presets import STARTER, for_style, tour
 from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder, list_runs
 from ui.state import DataView, RunView
 
 _log = logging.getLogger(__name__)
-STARTER = "starter"
 PIRATE = "examples/pirate.jsonl"
 MAX_PROBLEMS_SHOWN = 100
 
@@ -139,14 +137,10 @@ def starting_recipe(workspace: Workspace, bases: list[Base]) -> Recipe:
 
 
 def first_recipe(bases: list[Base]) -> Recipe:
-    """A style on the first base there is, or on the starter, with the example that comes with the studio."""
-    ids = [base.id for base in bases]
-    return for_style(STARTER if STARTER in ids or not ids else ids[0], PIRATE, "pirate")
-
-
-def tour_recipe() -> Recipe:
-    """The demo's recipe: no samples on the way, or two minutes would not be enough on a processor."""
-    return replaced(demo_recipe(EXAMPLES[0], STEPS), "name", EXAMPLES[0])
+    """The tour, which is tuned for the starter; where there are other bases only, a style on the first of them."""
+    if not bases or any(base.id == STARTER for base in bases):
+        return tour()
+    return for_style(bases[0].id, PIRATE, "pirate")
 
 
 def open_recipe(path: Path) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import PySide6
 from PySide6.QtCore import QCoreApplication, Qt
@@ -12,11 +13,11 @@ from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 from PySide6.QtWidgets import QMainWindow, QMenu, QMessageBox, QWidget
 
 import studio
-from studio.recipe.recipe import Recipe
+from studio.recipe.presets import STARTER
 from studio.runs.create import versions
 from studio.runs.state import Status
-from ui.choosing import choose_file, choose_folder, choose_new_file
-from ui.facts import STARTER, first_recipe
+from ui.choosing import choose_file, choose_folder
+from ui.facts import first_recipe
 from ui.state import AppState, RunView
 from ui.theme import Choice
 from ui.wording import status_text
@@ -27,7 +28,6 @@ THEMES: tuple[tuple[Choice, str], ...] = (
     ("dark", "&Dark"),
     ("contrast", "&High contrast"),
 )
-RECIPES = "Recipes (*.toml)"
 RESUMABLE = (Status.PAUSED, Status.STOPPED, Status.INTERRUPTED, Status.FAILED)
 
 
@@ -35,8 +35,21 @@ def _tr(text: str) -> str:
     return QCoreApplication.translate("menus", text)
 
 
+class RecipeDesk(Protocol):
+    """What the Train page does when a menu asks for it, with its own checks and dialogs."""
+
+    def start_training(self) -> None:
+        """Start, if nothing is missing."""
+
+    def save_recipe(self) -> None:
+        """Ask where to, and save."""
+
+    def open_recipe(self) -> None:
+        """Ask which, and open it."""
+
+
 class Menus:
-    """Fills the menu bar of `window` and keeps its actions in step with `state`."""
+    """Fills the menu bar of `window` and keeps its actions in step with `state`. `desk` shows the Train page."""
 
     def __init__(
         self,
@@ -46,8 +59,9 @@ class Menus:
         look: Choice,
         set_look: Callable[[Choice], None],
         log_folder: str,
+        desk: Callable[[], RecipeDesk],
     ) -> None:
-        self._window, self._state = window, state
+        self._window, self._state, self._desk = window, state, desk
         self._page = ""
         self._file()
         self._view(pages, look, set_look)
@@ -78,13 +92,8 @@ class Menus:
     def _file(self) -> None:
         state, window, menu = self._state, self._window, self._menu(_tr("&File"))
         self._add(menu, _tr("&New recipe"), self._new, "Ctrl+N")
-        self._add(
-            menu,
-            _tr("&Open recipe..."),
-            lambda: choose_file(window, _tr("Open a recipe"), RECIPES, state.recipe_open_requested.emit),
-            "Ctrl+O",
-        )
-        self._add(menu, _tr("&Save recipe as..."), self._save, "Ctrl+S")
+        self._add(menu, _tr("&Open recipe..."), lambda: self._desk().open_recipe(), "Ctrl+O")
+        self._add(menu, _tr("&Save recipe as..."), lambda: self._desk().save_recipe(), "Ctrl+S")
         menu.addSeparator()
         bases = menu.addMenu(_tr("Add &base model"))
         self._add(bases, _tr("The &starter base"), lambda: state.base_requested.emit(STARTER))
@@ -106,11 +115,6 @@ class Menus:
         self._state.recipe_edited.emit(first_recipe(self._state.bases))
         self._state.page_requested.emit("train")
 
-    def _save(self) -> None:
-        recipe: Recipe = self._state.recipe
-        name = f"{recipe.name}.toml".replace("/", "-")
-        choose_new_file(self._window, _tr("Save the recipe"), RECIPES, name, self._state.recipe_save_requested.emit)
-
     def _view(self, pages: list[tuple[str, str]], look: Choice, set_look: Callable[[Choice], None]) -> None:
         menu = self._menu(_tr("&View"))
         for number, (name, text) in enumerate(pages, start=1):
@@ -125,8 +129,8 @@ class Menus:
             group.addAction(action)
 
     def _run(self) -> None:
-        state, menu = self._state, self._menu(_tr("&Run"))
-        self.start = self._add(menu, _tr("&Start training"), state.train_requested.emit, "Ctrl+Return")
+        menu = self._menu(_tr("&Run"))
+        self.start = self._add(menu, _tr("&Start training"), lambda: self._desk().start_training(), "Ctrl+Return")
         self.stop = self._add(menu, _tr("S&top and save"), lambda: self._wish("stop"), "Ctrl+.")
         self.pause = self._add(menu, _tr("&Pause"), lambda: self._wish("pause"))
         self.resume = self._add(menu, _tr("&Resume the last run"), self._resume)

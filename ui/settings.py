@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from studio import files
@@ -16,12 +15,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Settings:
-    """Look, last page, place on the screen (Qt's own geometry, base64), and which steps of the way were taken once."""
+    """Look, last page, place on the screen (Qt's own geometry, base64), which steps of the way were taken once, and by
+    the name of a page how it was looked at."""
 
     theme: str = "system"
     page: str = "home"
     geometry: str = ""
     milestones: list[str] = field(default_factory=list)
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, workspace: Workspace) -> Settings:
@@ -45,8 +46,3 @@ def save(workspace: Workspace, values: dict[str, Any]) -> None:
         files.write_json(workspace.settings, values)
     except (OSError, StudioError) as error:
         _log.info("settings not saved: %s", error)
-
-
-def log_folder(workspace: Workspace) -> Path:
-    """Where the window's own log lies."""
-    return workspace.root / "logs"

@@ -17,10 +17,10 @@ from studio.library import shelf
 from studio.library.adapter import Adapter
 from studio.models.bases import Base, list_bases
 from studio.places import Workspace
+from studio.recipe.presets import STARTER
 from studio.runs import events as e
 from studio.runs.jobs import failure
 from ui.bridge import in_background
-from ui.facts import STARTER
 from ui.state import AppState, JobView
 from ui.training_thread import TrainingThread
 
@@ -38,6 +38,8 @@ class Shelving(QObject):
     ) -> None:
         super().__init__(parent)
         self._workspace, self._state, self._thread = workspace, state, thread
+        # Where each adapter lies that was thrown away since the window opened, by the name it had.
+        self._trashed: dict[str, Path] = {}
         state.base_requested.connect(self._add_base)
         state.merge_requested.connect(self._merge)
         state.export_requested.connect(self._export)
@@ -165,6 +167,9 @@ class Shelving(QObject):
     # --- the library -----------------------------------------------------------------------------------------------
 
     def _shelve(self, verb: str, name: str, value: str) -> None:
+        if verb == "restore":
+            # The trash may hold others of that name, from earlier days.
+            value = str(self._trashed.pop(name, self._workspace.trash / name))
         act = partial(_VERBS[verb], self._workspace, name, value)
         in_background(act, partial(self._shelved, verb, name), self._tell)
 
@@ -176,6 +181,7 @@ class Shelving(QObject):
             state.noticed.emit(kind, sentence, self.tr("Get it again, or train it again.") if now else "")
             return
         if verb == "remove":
+            self._trashed[name] = Path(now)
             state.noticed.emit("info", self.tr("{0} is in the trash.").format(name), "")
         show = verb in ("import", "rename", "restore")
         self.list_adapters(lambda: state.adapter_selected.emit(now) if show else None)
@@ -201,14 +207,15 @@ def _copy_adapter(source: Path, target: Path) -> int:
     return size
 
 
-# Each takes workspace, name and value, and returns the adapter's name, or for `check` the first thing that is wrong.
+# Each takes workspace, name and value, and returns the adapter's name; `check` the first thing that is wrong, `remove` where
+# the adapter lies now, which is the value that `restore` takes.
 _VERBS: dict[str, Callable[[Workspace, str, str], str]] = {
     "rename": lambda place, name, value: shelf.rename(place, name, value).name,
     "tag": lambda place, name, value: shelf.tag(place, name, add=(value,)).name,
     "untag": lambda place, name, value: shelf.tag(place, name, remove=(value,)).name,
     "note": lambda place, name, value: shelf.set_note(place, name, value).name,
-    "remove": lambda place, name, _: shelf.remove(place, name).name,
-    "restore": lambda place, name, _: shelf.restore(place, name).name,
+    "remove": lambda place, name, _: str(shelf.remove(place, name)),
+    "restore": lambda place, name, value: shelf.restore(place, Path(value), name).name,
     "import": lambda place, name, value: shelf.import_adapter(place, Path(name), value or None).name,
     "check": lambda place, name, _: " ".join(shelf.check(shelf.find(place, name))[:1]),
 }

@@ -148,7 +148,7 @@ class AppState(QObject):
         self.trainable: tuple[int, int] | None = None
         """(parameters that learn, parameters in all) of the recipe on its base."""
         self.gpus: list[Gpu] = []
-        self.card_bytes = 24 * 1000**3
+        self.card_bytes = 24 * 2**30
         """The card that the estimate is held against: the real one, else the one the user picked."""
         self.disk_free_bytes = 0
         self.engine = "off"

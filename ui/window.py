@@ -4,49 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 from PySide6.QtCore import QByteArray, QSize, Qt, QUrl, Signal, SignalInstance
 from PySide6.QtGui import QCloseEvent, QDesktopServices, QResizeEvent
-from PySide6.QtWidgets import QApplication, QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
 
 from studio.places import Workspace
 from ui import theme, wording
 from ui.closing import CANCEL, ask_about_jobs, ask_about_run
-from ui.menus import Menus
+from ui.menus import Menus, RecipeDesk
 from ui.notices import Notices
-from ui.settings import Settings, log_folder
+from ui.page_stack import PAGES, PageStack, make_page
+from ui.settings import Settings
 from ui.state import AppState
 from ui.status_strip import StatusStrip
 from ui.widgets.sidebar import NavItem, Sidebar
 
 MINIMUM = QSize(1024, 680)
 FIRST_SIZE = QSize(1440, 900)
-PAGES = ("home", "train", "runs", "adapters", "chat")
-
-
-def make_page(name: str, state: AppState) -> QWidget:
-    """The page of that name. Imported only when it is first shown: the window opens sooner."""
-    match name:
-        case "train":
-            from ui.pages.train import TrainPage
-
-            return TrainPage(state)
-        case "runs":
-            from ui.pages.runs import RunsPage
-
-            return RunsPage(state)
-        case "adapters":
-            from ui.pages.adapters import AdaptersPage
-
-            return AdaptersPage(state)
-        case "chat":
-            from ui.pages.chat import ChatPage
-
-            return ChatPage(state)
-        case _:
-            from ui.pages.home import HomePage
-
-            return HomePage(state)
 
 
 class Window(QMainWindow):
@@ -64,8 +40,8 @@ class Window(QMainWindow):
         make: Callable[[str, AppState], QWidget] = make_page,
     ) -> None:
         super().__init__()
-        self._state, self._settings, self._make = state, settings, make
-        self._pages: dict[str, QWidget] = {}
+        self._state, self._settings = state, settings
+        self._stack = PageStack(state, settings.views, make)
         # What has been decided about closing: about the run (keep, stop) and about tasks (wait, end).
         self._about_run = self._about_jobs = ""
         self._is_asking = False
@@ -74,7 +50,7 @@ class Window(QMainWindow):
         self._build()
         titles = [(item.name, item.text) for group in self._groups() for item in group]
         look = settings.theme if settings.theme in (*theme.NAMES, "system") else "system"
-        self.menus = Menus(self, state, titles, look, self.set_look, str(log_folder(workspace)))  # type: ignore[arg-type]
+        self.menus = Menus(self, state, titles, look, self.set_look, str(workspace.logs), self._desk)  # type: ignore[arg-type]
         self._connect()
         self._restore()
 
@@ -94,7 +70,6 @@ class Window(QMainWindow):
     def _build(self) -> None:
         self.sidebar = Sidebar(self._groups())
         self.notices = Notices(self._state)
-        self._stack = QStackedWidget()
         self.strip = StatusStrip(self._state)
         right = QVBoxLayout()
         right.setSpacing(0)
@@ -138,16 +113,18 @@ class Window(QMainWindow):
 
     def show_page(self, name: str) -> None:
         """Show a page, built now if it was not needed before."""
-        if name not in self._pages:
-            self._pages[name] = self._make(name, self._state)
-            self._stack.addWidget(self._pages[name])
-        self._stack.setCurrentWidget(self._pages[name])
+        self._stack.show_page(name)
         self.sidebar.set_current(name)
         self.menus.show_page(name)
 
+    def _desk(self) -> RecipeDesk:
+        """The Train page, shown."""
+        self.show_page("train")
+        return cast(RecipeDesk, self._stack.built["train"])
+
     def _show_choice(self, page: str, chosen: SignalInstance, value: str) -> None:
         """Show the page that is meant; one built only now has not heard the signal, so it is told again."""
-        is_new = page not in self._pages
+        is_new = page not in self._stack.built
         self.show_page(page)
         if is_new:
             chosen.emit(value)
@@ -204,6 +181,7 @@ class Window(QMainWindow):
         else:
             self._settings.geometry = bytes(self.saveGeometry().toBase64().data()).decode("ascii")
             self._settings.page = self.page()
+            self._stack.remember()
             event.accept()
             # Hidden first: whatever takes a moment now is not looked at.
             self.hide()

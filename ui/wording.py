@@ -13,15 +13,11 @@ from ui.widgets.memory_layout import BYTES_PER_GB
 ABOUT = "\u2248 "
 DAY_SECONDS = 86_400
 # Status to the word of `ui.widgets.messages.STATUS`, which has an icon and colours for each.
-WORDS = {
+WORDS = {status: status.value.capitalize() for status in Status} | {
     Status.WAITING: "Ready",
     Status.LOADING: "Loading...",
     Status.RUNNING: "Training",
-    Status.PAUSED: "Paused",
-    Status.STOPPED: "Stopped",
     Status.FINISHED: "Done",
-    Status.FAILED: "Failed",
-    Status.INTERRUPTED: "Interrupted",
 }
 
 

@@ -109,7 +109,7 @@ def list_trash(_options: argparse.Namespace, output: Output, workspace: Workspac
 
 def restore_one(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
     """Bring an adapter back."""
-    adapter = shelf.restore(workspace, options.name)
+    adapter = shelf.restore(workspace, workspace.trash / Path(options.name).name)
     output.result(adapter.record(), f"{adapter.name} is in the library again.")
 
 

@@ -13,9 +13,8 @@ from studio.errors import BaseModelError
 from studio.models.bases import Base, find_base, list_bases, list_problems
 from studio.models.hub_cache import find_snapshot
 from studio.places import Workspace
+from studio.recipe.presets import STARTER
 from studio.runs.jobs import start_job
-
-STARTER = "starter"
 
 
 def register(commands: Commands) -> None:

@@ -11,11 +11,12 @@ from studio.chat import transcript
 from studio.chat.sampling import MAX_SEED, MAX_TEMPERATURE, MAX_TOKENS, Sampling
 from studio.chat.session import Lane, Session
 from studio.cli.asking import Question, ask
-from studio.cli.follow import choose_device, engine_for
+from studio.cli.follow import engine_for
 from studio.cli.output import Output, readable_seconds
 from studio.cli.parser import Commands, add_command, number, whole_number
 from studio.errors import AdapterError, StudioError
 from studio.library import shelf
+from studio.memory.device import choose_device
 from studio.models.bases import Base, find_base
 from studio.places import Workspace
 from studio.runs import events as e

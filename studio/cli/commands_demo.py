@@ -10,18 +10,21 @@ from pathlib import Path
 from studio import files, places
 from studio.chat.sampling import Sampling
 from studio.cli.asking import Question, ask
-from studio.cli.commands_bases import STARTER, import_base
+from studio.cli.commands_bases import import_base
 from studio.cli.commands_merge import run_merge
 from studio.cli.commands_train import follow_from_here, refuse_if_busy
-from studio.cli.follow import choose_device, engine_for
+from studio.cli.follow import engine_for
 from studio.cli.output import Output, readable_seconds
 from studio.cli.parser import Commands, add_command, whole_number
 from studio.errors import BaseModelError, StudioError
 from studio.library import shelf
+from studio.memory.device import choose_device
 from studio.models.bases import Base, find_base
 from studio.places import Workspace
+from studio.recipe import presets
+from studio.recipe.fields import replaced
+from studio.recipe.presets import EXAMPLES, STARTER, TOUR_STEPS
 from studio.recipe.recipe import Recipe
-from studio.recipe.toml import from_dict
 from studio.runs import events as e
 from studio.runs.create import create_run
 from studio.runs.engine import Engine, refuse_busy
@@ -31,12 +34,6 @@ PROMPTS = (
     "Why is the sky blue?",
     "Give me one tip for learning to code.",
 )
-EXAMPLES = ("pirate", "json", "laconic")
-# Tuned for the starter: a base this small needs, and bears, a higher rate than the 2e-4 of larger ones.
-LEARNING_RATE = 6e-4
-STEPS = 60
-BATCH_ROWS = 8
-RANK = 16
 _GREEDY = Sampling(max_tokens=60, temperature=0.0)
 
 
@@ -71,9 +68,9 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--steps",
         type=whole_number(1, 10_000),
-        default=STEPS,
+        default=TOUR_STEPS,
         metavar="N",
-        help=f"how long to train (default: {STEPS})",
+        help=f"how long to train (default: {TOUR_STEPS})",
     )
     parser.add_argument("--example", choices=EXAMPLES, default=EXAMPLES[0], help="the style to learn (default: pirate)")
 
@@ -133,18 +130,9 @@ def starter(workspace: Workspace, output: Output) -> Base:
 
 
 def demo_recipe(example: str, steps: int) -> Recipe:
-    """A recipe that shows an effect within minutes on a processor."""
-    return from_dict(
-        {
-            "schema": 1,
-            "name": f"demo-{example}",
-            "base": {"id": STARTER},
-            "data": {"path": f"examples/{example}.jsonl", "validation_fraction": 0.05, "max_tokens": 512},
-            "adapter": {"rank": RANK},
-            "training": {"steps": steps, "batch_rows": BATCH_ROWS, "learning_rate": LEARNING_RATE},
-            "keep": {"sample_prompts": []},
-        }
-    )
+    """The tour's recipe, without samples on the way: the demo asks its own questions before and after."""
+    recipe = replaced(presets.tour(example, steps), "name", f"demo-{example}")
+    return replaced(replaced(recipe, "keep.sample_every_steps", 0), "keep.sample_prompts", [])
 
 
 def _answers(

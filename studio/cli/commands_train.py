@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from studio.cli.follow import RunReporter, choose_device, engine_for, follow_run
+from studio.cli.follow import RunReporter, engine_for, follow_run
 from studio.cli.output import Output
 from studio.cli.parser import Commands, add_command
 from studio.errors import BusyError, StudioError
+from studio.memory.device import choose_device
 from studio.places import Workspace
 from studio.recipe.toml import load
 from studio.runs import events as e

@@ -11,7 +11,6 @@ from types import FrameType
 
 from studio.cli.output import Output, ProgressBar, readable_seconds
 from studio.errors import EngineError, StudioError
-from studio.memory.device import survey
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
@@ -48,17 +47,6 @@ class Interrupts:
         self.count += 1
         if self.count > 1:
             raise KeyboardInterrupt
-
-
-def choose_device(option: str) -> str:
-    """The engine's name for what `--device` means on this computer. Raises `StudioError` for a card that is not there."""
-    if option == "cpu":
-        return "cpu"
-    if survey():
-        return "cuda-0"
-    if option == "cuda":
-        raise StudioError("There is no NVIDIA card that the driver knows of.", "Use --device cpu, or mend the driver.")
-    return "cpu"
 
 
 @contextlib.contextmanager

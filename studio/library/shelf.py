@@ -195,13 +195,20 @@ def list_trash(workspace: Workspace) -> list[Path]:
     return [path for path in _folders(workspace.trash) if (path / CONFIG).is_file()]
 
 
-def restore(workspace: Workspace, name: str) -> Adapter:
-    """Bring an adapter back from the trash, under the next free name if its own is taken. Raises `NotFoundError`."""
-    for path in list_trash(workspace):
-        if path.name == Path(name).name:
-            with _lock(workspace):
-                return read(files.move_to(path, workspace.adapters))
-    raise NotFoundError(f"There is no adapter called {name} in the trash.", "`overlay adapters trash` lists them.")
+def restore(workspace: Workspace, path: Path, name: str = "") -> Adapter:
+    """Bring back what `remove` put at `path`: as `name` (else as it is called there), or the next free name after that.
+
+    Raises `NotFoundError` if `path` is no adapter in the trash.
+    """
+    if path not in list_trash(workspace):
+        hint = "`overlay adapters trash` lists them."
+        raise NotFoundError(f"There is no adapter called {path.name} in the trash.", hint)
+    with _lock(workspace):
+        target = files.free_name(workspace.adapters, Path(name or path.name).name)
+        os.rename(path, target)
+        files.sync_folder(workspace.adapters)
+        files.sync_folder(workspace.trash)
+    return read(target)
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import pynvml
 
+from studio.errors import StudioError
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -31,6 +33,17 @@ def survey() -> list[Gpu]:
             return []
         cards = (_card(index, driver) for index in range(count))
         return [card for card in cards if card is not None]
+
+
+def choose_device(option: str) -> str:
+    """The engine's name for `auto`, `cuda` or `cpu` on this computer. Raises `StudioError` for a card that is not there."""
+    if option == "cpu":
+        return "cpu"
+    if survey():
+        return "cuda-0"
+    if option == "cuda":
+        raise StudioError("There is no NVIDIA card that the driver knows of.", "Use --device cpu, or mend the driver.")
+    return "cpu"
 
 
 def has_nvidia_driver() -> bool:

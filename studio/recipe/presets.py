@@ -1,12 +1,18 @@
-"""Starting points: three amounts of effort, and a first recipe for a style."""
+"""Starting points: three amounts of effort, a first recipe for a style, and a tour on the small base of the studio."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from studio.recipe.fields import replaced
+from studio.recipe.fields import from_dict, replaced
 from studio.recipe.recipe import Base, Data, Recipe
+
+STARTER = "starter"
+"""The small base that comes with the studio (SmolLM2-135M-Instruct)."""
+EXAMPLES = ("pirate", "json", "laconic")
+"""The datasets that come with the studio, each a style or a format."""
+TOUR_STEPS = 60
 
 
 def quick(recipe: Recipe) -> Recipe:
@@ -37,6 +43,26 @@ def matching(recipe: Recipe) -> str | None:
 def for_style(base_id: str, data_path: str, name: str) -> Recipe:
     """The recipe a newcomer starts from: a style or format, balanced."""
     return balanced(Recipe(name=name, base=Base(id=base_id), data=Data(path=data_path)))
+
+
+def tour(example: str = EXAMPLES[0], steps: int = TOUR_STEPS) -> Recipe:
+    """A recipe that shows an effect within minutes, on a processor too: one of `EXAMPLES` on the starter.
+
+    The rate is three times that of `balanced`, which suits bases of some thousand channels. The best rate of Adam falls as a
+    model grows wider (Yang et al. 2022, Tensor Programs V), and the starter has 576 channels: at 2e-4 its answers hardly
+    change in so few steps.
+    """
+    return from_dict(
+        {
+            "schema": 1,
+            "name": example,
+            "base": {"id": STARTER},
+            "data": {"path": f"examples/{example}.jsonl", "validation_fraction": 0.05, "max_tokens": 512},
+            "adapter": {"rank": 16},
+            "training": {"steps": steps, "batch_rows": 8, "learning_rate": 6e-4},
+            "keep": {"sample_prompts": ["Why is the sky blue?"], "sample_every_steps": 20},
+        }
+    )
 
 
 def _with_effort(recipe: Recipe, *, epochs: int, rank: int, learning_rate: float) -> Recipe:

@@ -128,7 +128,7 @@ def test_train_chat_and_merge_by_command(home, tmp_path):
 
 
 def test_a_killed_engine_is_named_and_the_run_goes_on_as_if_unbroken(home):
-    recipe_file = write_recipe(home, 60)
+    recipe_file = write_recipe(home, 120)
     whole = losses(done(overlay("train", recipe_file, "--json"))[0])
     process = overlay("train", recipe_file, "--name", "broken", "--json")
     run = run_of(home, "broken")

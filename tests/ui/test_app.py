@@ -44,7 +44,7 @@ code = app.main([])
 print(json.dumps({
     "code": code,
     "heavy": [name for name in heavy if name in sys.modules],
-    "pages": list(opened[0].window._pages),
+    "pages": list(opened[0].window._stack.built),
     "visible": opened[0].window.isVisible(),
 }))
 """
@@ -139,7 +139,7 @@ def test_the_desktop_entry_names_what_the_program_calls_itself() -> None:
 
 def test_settings_survive_and_damage_does_not_matter(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    wanted = Settings("dark", "runs", "abc", ["chat"])
+    wanted = Settings("dark", "runs", "abc", ["chat"], {"train": {"level": "expert"}})
     save(workspace, wanted.values())
     assert Settings.load(workspace) == wanted
     workspace.settings.write_text('{"theme": 3, "page": "chat", "more": 1}', encoding="utf-8")

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 
+from studio.places import Workspace
 from studio.recipe import toml
 from studio.recipe.fields import replaced
+from studio.recipe.presets import tour
+from studio.recipe.recipe import Recipe
 from studio.runs import events as e
 from studio.runs.state import Status
 from tests.studio.library.folders import make_adapter
@@ -250,6 +253,20 @@ def test_an_adapter_is_taken_in_renamed_tagged_exported_and_thrown_away(desk: De
     assert Settings.load(desk.workspace).milestones == ["export"]
 
 
+def test_undo_brings_back_the_adapter_that_was_just_thrown_away(desk: Desk, tmp_path: Path) -> None:
+    with desk.open() as state:
+        for seed in (1, 2):
+            source = make_adapter(tmp_path / str(seed) / "mine", seed=seed)
+            state.adapter_requested.emit("import", str(source), "")
+            desk.wait(lambda: state.adapter("mine"))
+            latest = state.adapters
+            state.adapter_requested.emit("remove", "mine", "")
+            desk.wait(lambda: not state.adapters)
+        state.adapter_requested.emit("restore", "mine", "")
+        desk.wait(lambda: state.adapters)
+        assert state.adapters == latest
+
+
 def test_what_the_library_refuses_is_told(desk: Desk, tmp_path: Path) -> None:
     with desk.open() as state:
         heard = notices(state)
@@ -257,6 +274,19 @@ def test_what_the_library_refuses_is_told(desk: Desk, tmp_path: Path) -> None:
         desk.wait(lambda: heard)
         assert heard[0][0] == "bad"
         assert "nothing" in heard[0][1]
+
+
+def test_a_new_workspace_starts_with_a_recipe_that_shows_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    workspace = Workspace(tmp_path / "new")
+    assert facts.look_at_workspace(workspace).recipe == tour()
+    write_base(workspace.bases / "large")
+    found = facts.look_at_workspace(workspace).recipe
+    assert (found.base.id, found.training.learning_rate) == ("large", Recipe().training.learning_rate)
+    write_base(workspace.bases / "starter")
+    assert facts.look_at_workspace(workspace).recipe == tour()
 
 
 # --- the tour --------------------------------------------------------------------------------------------------------
@@ -272,5 +302,5 @@ def test_the_tour_adds_the_starter_and_trains_on_it(desk: Desk) -> None:
         desk.wait(lambda: state.live_run is not None)
         assert state.live_run is not None
         assert state.live_run.folder.job["base"]["id"] == "starter"
-        assert state.recipe.training.steps == 60
+        assert state.recipe == tour()
         assert pages[0] == "train"

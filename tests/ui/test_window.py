@@ -5,19 +5,23 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.places import Workspace
 from studio.runs import events as e
 from tests.ui.desk import named
+from tests.ui.pages.train_facts import conduct, ready_state
 from tests.ui.pictures import gathered, run
+from tests.ui.test_form import type_into
 from ui import theme
 from ui.closing import Question
+from ui.page_stack import PAGES
+from ui.pages.train import TrainPage
 from ui.settings import Settings
 from ui.state import AppState, JobView
 from ui.widgets.buttons import Button
-from ui.window import PAGES, Window
+from ui.window import Window
 
 Opened = Callable[[AppState], Window]
 
@@ -56,6 +60,27 @@ def opened(qtbot: QtBot, tmp_path: Path, settings: Settings) -> Iterator[Opened]
         window.deleteLater()
 
 
+@pytest.fixture
+def training(qtbot: QtBot, tmp_path: Path, settings: Settings) -> Callable[[], tuple[Window, AppState, TrainPage]]:
+    """Opens a window with the real pages, on Train, with nothing missing."""
+
+    def open_window() -> tuple[Window, AppState, TrainPage]:
+        state = ready_state()
+        state.is_gathered = True
+        conduct(state)
+        window = Window(Workspace(tmp_path), state, settings)
+        qtbot.addWidget(window)
+        window.show_page("train")
+        with qtbot.waitActive(window):
+            window.show()
+            window.activateWindow()
+        shown = window._stack.currentWidget()
+        assert isinstance(shown, TrainPage)
+        return window, state, shown
+
+    return open_window
+
+
 def page(window: Window) -> BlankPage:
     shown = window._stack.currentWidget()
     assert isinstance(shown, BlankPage)
@@ -73,13 +98,13 @@ def question(window: Window) -> Question:
 def test_pages_are_built_when_they_are_first_shown(opened: Opened, qtbot: QtBot) -> None:
     window = opened(gathered())
     assert window.page() == "home"
-    assert list(window._pages) == ["home"]
+    assert list(window._stack.built) == ["home"]
     for number, name in enumerate(PAGES, start=1):
         qtbot.keyClick(window, getattr(Qt.Key, f"Key_{number}"), Qt.KeyboardModifier.ControlModifier)
         assert (window.page(), page(window).name) == (name, name)
-    first = window._pages["home"]
+    first = window._stack.built["home"]
     window.show_page("home")
-    assert window._pages["home"] is first
+    assert window._stack.built["home"] is first
 
 
 def test_a_page_that_is_built_for_a_selection_hears_of_it(opened: Opened, tmp_path: Path) -> None:
@@ -166,6 +191,54 @@ def test_start_works_on_train_alone_and_stop_only_while_something_runs(opened: O
     menus.stop.trigger()
     menus.pause.trigger()
     assert wishes == [(view.folder.id, "stop"), (view.folder.id, "pause")]
+
+
+def test_starting_by_key_makes_the_checks_of_the_page(
+    training: Callable[[], tuple[Window, AppState, TrainPage]], qtbot: QtBot
+) -> None:
+    window, state, shown = training()
+    asked: list[bool] = []
+    state.train_requested.connect(lambda: asked.append(True))
+    rank = shown.setup.form.field("adapter.rank").control
+    type_into(rank, "4096")
+    qtbot.keyClick(window, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert asked == [], "what runs must be what is read"
+    assert window.notices.texts() == ["Mend: Rank"]
+    type_into(rank, "32")
+    qtbot.keyClick(window, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert asked == [True]
+
+
+@pytest.mark.parametrize(("key", "title"), [(Qt.Key.Key_S, "Save the recipe"), (Qt.Key.Key_O, "Open a recipe")])
+def test_a_recipe_is_saved_and_opened_by_key_from_any_page(
+    training: Callable[[], tuple[Window, AppState, TrainPage]],
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    key: Qt.Key,
+    title: str,
+) -> None:
+    monkeypatch.setenv("OVERLAY_HOME", str(tmp_path))
+    window, _, shown = training()
+    window.show_page("home")
+    qtbot.keyClick(window, key, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: [one.windowTitle() for one in shown.findChildren(QFileDialog)] == [title])
+    assert window.page() == "train"
+    for dialog in shown.findChildren(QFileDialog):
+        dialog.reject()
+
+
+def test_how_the_recipe_was_looked_at_comes_back(
+    training: Callable[[], tuple[Window, AppState, TrainPage]], settings: Settings
+) -> None:
+    window, _, shown = training()
+    shown.setup.set_level("expert")
+    window.close()
+    _, _, again = training()
+    assert again.setup.level.value() == "expert"
+    settings.views["train"] = {"level": 3, "open_groups": ["no such group"]}
+    _, _, damaged = training()
+    assert damaged.setup.level.value() == "basic"
 
 
 def test_messages_show_until_they_are_dismissed(opened: Opened) -> None:

@@ -10,7 +10,7 @@ from studio.library.soundness import origin_warning
 from studio.models.bases import Base
 from ui import theme
 from ui.pages.adapter_receipt import Receipt
-from ui.pages.adapter_target import TargetField
+from ui.pages.adapter_target import TargetField, button_row
 from ui.state import JobView
 from ui.widgets.buttons import Button
 from ui.widgets.labels import PlainLabel
@@ -81,16 +81,11 @@ class MergePanel(Card):
         self._go.clicked.connect(self._merge)
         back = Button(self.tr("Back"), size="action")
         back.clicked.connect(self._leave)
-        row = QHBoxLayout()
-        row.setSpacing(theme.px(8))
-        row.addStretch(1)
-        row.addWidget(back)
-        row.addWidget(self._go)
         form = QWidget()
         whole = QVBoxLayout(form)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(ScrollColumn(content), 1)
-        whole.addLayout(row)
+        whole.addLayout(button_row(back, self._go))
         return form
 
     def _build_formats(self) -> QVBoxLayout:

@@ -28,6 +28,16 @@ def _tr(text: str) -> str:
     return QCoreApplication.translate("AdaptersPage", text)
 
 
+def button_row(*buttons: Button) -> QHBoxLayout:
+    """Buttons at the right end, the one that goes on last."""
+    row = QHBoxLayout()
+    row.setSpacing(theme.px(8))
+    row.addStretch(1)
+    for button in buttons:
+        row.addWidget(button)
+    return row
+
+
 def look_at(folder: Path) -> tuple[bool, int]:
     """Whether `folder` exists, and the free bytes of the disk that it would lie on."""
     return folder.exists(), files.free_bytes(folder)
@@ -152,15 +162,10 @@ class ExportPanel(Card):
         self._export.clicked.connect(self._go)
         cancel = Button(self.tr("Back"), size="action")
         cancel.clicked.connect(self.left)
-        row = QHBoxLayout()
-        row.setSpacing(theme.px(8))
-        row.addStretch(1)
-        row.addWidget(cancel)
-        row.addWidget(self._export)
         self.add(self._what)
         self.add(self._target)
         self.body.addStretch(1)
-        self.add(row)
+        self.add(button_row(cancel, self._export))
 
     def show_adapter(self, adapter: Adapter) -> None:
         """Offer to export this one."""

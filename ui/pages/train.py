@@ -45,9 +45,16 @@ class TrainPage(QStackedWidget):
         self.running.show_run(view)
 
     def start_training(self) -> None:
-        """What Ctrl+Return does: start, if the recipe is shown and nothing is missing."""
-        if self.currentWidget() is self.setup:
-            self.setup.cost.start.start_training()
+        """What Ctrl+Return does: start, or tell what is missing. Where a run is shown, show first what would be started."""
+        if self.currentWidget() is not self.setup:
+            if self._state.live_run is None:
+                self.show_recipe()
+            return
+        start = self.setup.cost.start
+        reason = start.reason()
+        if reason is not None:
+            self._state.noticed.emit("warn", reason, "")
+        start.start_training()
 
     def save_recipe(self) -> None:
         """Ask where to save the recipe."""

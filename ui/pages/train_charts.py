@@ -69,6 +69,8 @@ class Charts(QWidget):
             known = 0
         for taken in state.steps[known:]:
             self._add(taken)
+        for plot in (self.loss, *self.small.values()):
+            plot.set_total_steps(state.num_steps or 0)
         self._tell_clipped()
         self._show_marks(state)
 

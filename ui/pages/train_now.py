@@ -16,7 +16,7 @@ from ui.widgets.answer import AnswerText
 from ui.widgets.buttons import Button
 from ui.widgets.labels import Divider, IconLabel, PlainLabel
 from ui.widgets.memory_layout import gb_text
-from ui.widgets.messages import MessageBar, StatTile
+from ui.widgets.messages import MessageBar, MessageKind, StatTile
 from ui.widgets.numbers import format_float, format_int
 from ui.widgets.page import Card
 from ui.widgets.series import smooth
@@ -151,7 +151,7 @@ class SampleCard(Card):
 
 
 class Warnings(QWidget):
-    """What the engine warned of, the latest first; each can be dismissed, none comes twice."""
+    """What the engine warned of, the latest first; each can be dismissed. Without advice it is only information."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +174,8 @@ class Warnings(QWidget):
             widget.hide()
             widget.deleteLater()
         for warned in reversed(open_):
-            bar = MessageBar("warn", f"{warned.message} {warned.hint}".strip(), tr("Dismiss"))
+            kind: MessageKind = "warn" if warned.hint else "info"
+            bar = MessageBar(kind, f"{warned.message} {warned.hint}".strip(), tr("Dismiss"))
             bar.action_triggered.connect(lambda time=warned.time: self._dismiss(state, time))
             self._column.addWidget(bar)
         self.setVisible(bool(open_))

@@ -284,6 +284,7 @@ class Choice(QComboBox):
             self.addItem(label, each)
         self.blockSignals(False)
         self.set_value(wanted)
+        self.updateGeometry()
 
     def value(self) -> object:
         """The value of the option taken, or None where there is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from PySide6.QtCore import QRect, QRectF, QSize, Qt
+from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import QFrame, QLabel, QSizePolicy, QWidget
 
@@ -12,6 +12,14 @@ from ui import theme
 from ui.widgets import paint
 
 MAX_LINE = 4000  # longer lines make Qt's text layout crawl
+# After these the style sheet may have put back the font and the palette that a widget had when it was first polished.
+_RESETS = (
+    QEvent.Type.FontChange,
+    QEvent.Type.PaletteChange,
+    QEvent.Type.StyleChange,
+    QEvent.Type.ParentChange,
+    QEvent.Type.Polish,
+)
 
 
 def hard_broken(text: str, limit: int = MAX_LINE) -> str:
@@ -44,8 +52,9 @@ class PlainLabel(QLabel):
         selectable: bool = False,
         parent: QWidget | None = None,
     ) -> None:
-        super().__init__(parent)
         self._kind, self._role, self._elide = kind, role, elide
+        self._restyling = True
+        super().__init__(parent)
         super().setTextFormat(Qt.TextFormat.PlainText)
         self.setWordWrap(wrap)
         if wrap:
@@ -54,8 +63,9 @@ class PlainLabel(QLabel):
             self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         if selectable:
             self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._restyle()
+        self._restyling = False
         self.setText(text)
+        self._restyle()
         theme.changed.connect(self._restyle)
 
     def setText(self, text: str) -> None:
@@ -84,10 +94,19 @@ class PlainLabel(QLabel):
             self.setFont(font)
 
     def _restyle(self) -> None:
+        self._restyling = True
         self._set_font()
         look = QPalette(self.palette())
         look.setColor(QPalette.ColorRole.WindowText, theme.current().colour(self._role))
         self.setPalette(look)
+        self._restyling = False
+
+    def event(self, event: QEvent) -> bool:
+        """Keep font and colour where the style sheet would take them away."""
+        result = super().event(event)
+        if event.type() in _RESETS and not self._restyling:
+            self._restyle()
+        return result
 
     def minimumSizeHint(self) -> QSize:
         """An elided label may shrink to a few letters."""

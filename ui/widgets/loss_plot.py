@@ -84,7 +84,6 @@ class LossPlot(PlotCard):
         self._checkpoints: list[float] = []
         self._marks: list[tuple[float, str]] = []
         self._mark_items: list[Any] = []
-        self._total = 0.0
         self._smoothed = np.empty(0)
         self._build_head(smoothing)
         self._raw = self.canvas.plot(connect="finite", antialias=False)
@@ -107,7 +106,7 @@ class LossPlot(PlotCard):
         for index, entry in enumerate(self.legend.values()):
             entry.toggled.connect(self.refresh)
             self.head.insertWidget(2 + index, entry)
-            self.head.setSpacing(theme.px(14))
+            self.head.setSpacing(theme.px(12))
         self.slider = Slider(0, 99, round(smoothing * 100), name=self.tr("Smoothing"))
         self.slider.setFixedWidth(theme.px(88))
         self.slider.setToolTip(self.tr("Smoothing"))
@@ -121,11 +120,22 @@ class LossPlot(PlotCard):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Where there is little room, the slider keeps its tooltip and loses its words, then the legend goes."""
         super().resizeEvent(event)
-        width = event.size().width()
-        for label in (self._smoothing_title, self._smoothing_label):
-            label.setVisible(width >= theme.px(660))
-        for entry in self.legend.values():
-            entry.setVisible(width >= theme.px(540))
+        self._fit_head()
+
+    def _fit_head(self) -> None:
+        words = (self._smoothing_title, self._smoothing_label)
+        entries = tuple(self.legend.values())
+
+        def width(parts: Sequence[QWidget]) -> int:
+            return sum(part.sizeHint().width() + self.head.spacing() for part in parts)
+
+        finding = () if self.finding.isHidden() else (self.finding,)
+        taken = theme.px(48) + width((self._title, *finding)) + self.slider.width()
+        room = self.width() - taken - width(entries)
+        for entry in entries:
+            entry.setVisible(room >= 0)
+        for label in words:
+            label.setVisible(room >= width(words))
 
     def smoothing(self) -> float:
         """The share of the past in the smoothed line, 0 to 0.99."""
@@ -155,11 +165,6 @@ class LossPlot(PlotCard):
         self.restyle()
         self.refresh()
 
-    def set_total_steps(self, num_steps: float) -> None:
-        """Keep the axis long enough for a run of `num_steps`; 0 lets it end with the data."""
-        self._total = num_steps
-        self.refresh()
-
     def restyle(self) -> None:
         """Colours of all that is drawn."""
         look = theme.current()
@@ -184,6 +189,7 @@ class LossPlot(PlotCard):
             self._labels[name].setFont(theme.font(kind))
             self._labels[name].fill = pg.mkBrush(look.colour("surface")) if name == "best" else pg.mkBrush(None)
         self._restyle_marks()
+        self._fit_head()
 
     def _restyle_marks(self) -> None:
         for item in self._mark_items:
@@ -221,8 +227,8 @@ class LossPlot(PlotCard):
         low, high = low - 3.5 * margin, high + margin
         last = float(self.series.steps[-1]) if len(self.series) else 0.0
         first = float(self.series.steps[0]) if len(self.series) else 0.0
-        width = max(last - min(first, 0.0), 1.0)
-        self.canvas.setXRange(min(first, 0.0), max(self._total, min(first, 0.0) + width * 1.1), padding=0)
+        room = 0.0 if self._total >= last else max(last - min(first, 0.0), 1.0) * 0.1
+        self.set_step_range(first, last + room)
         self.canvas.setYRange(low, high, padding=0)
         return low, high, last
 
@@ -234,6 +240,7 @@ class LossPlot(PlotCard):
         self._labels["best"].setVisible(best is not None)
         if best is not None:
             self._labels["best"].setText(self.tr("best {0}").format(f"{best[1]:.2f}"))
+            self._labels["best"].setAnchor((self._side(best[0]), 1.25))
             self._labels["best"].setPos(*best)
         saved = self._checkpoints if self.legend["triangle"].isChecked() else []
         height = low + (high - low) * 0.035
@@ -246,7 +253,15 @@ class LossPlot(PlotCard):
         self._labels["end"].setVisible(shown)
         if shown:
             self._labels["end"].setText(f"{value:.2f}")
+            # Beside the point, or above it where the plot ends.
+            self._labels["end"].setAnchor((1, 1.25) if self._side(last) > 0.5 else (-0.15, 0.5))
             self._labels["end"].setPos(last, value)
+
+    def _side(self, step: float) -> float:
+        """Where a label holds on to its point so that it stays inside: 0 by its left end, 1 by its right, else 0.5."""
+        first, last = self.canvas.viewRange()[0]
+        share = (step - first) / (last - first)
+        return 0.0 if share < 0.06 else 1.0 if share > 0.94 else 0.5
 
     def summary(self) -> str:
         """Where the loss began, where it is, and its lowest point: `Loss 2.31 to 1.18 over 1,200 steps; ...`."""

@@ -64,7 +64,7 @@ class MessageBar(QFrame):
 
     def show_message(self, kind: MessageKind, text: str, action: str = "") -> None:
         """Say something else."""
-        self._kind = kind
+        self._kind: MessageKind = kind
         icon, colour, _ = MESSAGES[kind]
         self._icon.set_icon(self._given_icon or icon, colour, filled=not self._given_icon)
         self._text.setText(text)
@@ -72,6 +72,10 @@ class MessageBar(QFrame):
         self._link.setVisible(bool(action))
         self.setAccessibleName(text)
         self.update()
+
+    def kind(self) -> MessageKind:
+        """How grave what it says is."""
+        return self._kind
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw the soft fill; on black the judging kinds have an edge instead."""
@@ -187,6 +191,7 @@ class StatTile(QWidget):
         column.setSpacing(theme.px(2))
         for each in (self._label, self._value, self._note):
             column.addWidget(each)
+        column.addStretch(1)  # beside a tile with a note, numbers stay on one line
         self.set_value(value, note)
 
     def set_value(self, value: str, note: str | None = None, role: str = "text") -> None:

@@ -17,6 +17,7 @@ from ui.widgets.page import Card
 from ui.widgets.series import Floats, Series, nice_ticks, thinned, tick_texts
 
 REPAINT_MS = 100
+EDGE = 0.02  # share of the step axis kept free at both ends, so that a marker there stays whole
 LINE_KINDS = {
     "clip": ("warn", Qt.PenStyle.DashLine),
     "estimate": ("text2", Qt.PenStyle.DashLine),
@@ -25,12 +26,14 @@ LINE_KINDS = {
 
 
 class _Axis(pg.AxisItem):  # type: ignore[misc]
-    """An axis with one level of round ticks; as many as there is room for."""
+    """An axis with one level of round ticks; as many as there is room for. The lower one counts whole steps."""
 
     def tickValues(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, list[float]]]:
         """The ticks, one level."""
-        room = theme.px(76 if self.orientation == "bottom" else 24)
-        ticks = nice_ticks(minVal, maxVal, max(2, min(10 if self.orientation == "bottom" else 5, int(size / room) + 1)))
+        steps = self.orientation == "bottom"
+        room = theme.px(76 if steps else 24)
+        most = max(2, min(10 if steps else 5, int(size / room) + 1))
+        ticks = nice_ticks(minVal, maxVal, most, whole=steps)
         return [(ticks[1] - ticks[0] if len(ticks) > 1 else 1.0, ticks)]
 
     def tickStrings(self, values: Sequence[float], _scale: float, _spacing: float) -> list[str]:
@@ -57,7 +60,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self.setMouseEnabled(x=False, y=False)
         self.setMenuEnabled(False)
         self.hideButtons()
-        self.getPlotItem().layout.setContentsMargins(0, theme.px(8), theme.px(14), 0)
+        self.getPlotItem().layout.setContentsMargins(0, theme.px(8), theme.px(18), 0)
         self.getViewBox().setDefaultPadding(0)
         self.restyle()
 
@@ -115,9 +118,11 @@ class PlotCard(Card):
         super().__init__(title, compact=compact, parent=parent)
         self.canvas = Canvas(title)
         self.finding = PlainLabel(note, "small", "text2", elide=True)
+        self.finding.setVisible(bool(note))
         self.add_head(self.finding)
         self.add(self.canvas, 1)
         self.series = Series()
+        self._total = 0.0
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REPAINT_MS)
@@ -133,11 +138,26 @@ class PlotCard(Card):
     def set_finding(self, text: str) -> None:
         """Say at the right of the title what the curve shows ("1 step clipped")."""
         self.finding.setText(text)
+        self.finding.setVisible(bool(text))
 
     def set_series(self, steps: Sequence[float] | Floats, values: Sequence[float] | Floats) -> None:
         """Replace the curve; NaN draws a gap."""
         self.series.set(steps, values)
         self.refresh()
+
+    def set_total_steps(self, num_steps: float) -> None:
+        """Let the axis span a run of `num_steps`; 0 lets it end with the data."""
+        if num_steps != self._total:
+            self._total = num_steps
+            self.refresh()
+
+    def set_step_range(self, first: float, last: float) -> tuple[float, float]:
+        """Show the steps `first` to `last`, or to the planned end; returned is what stands between the free edges."""
+        first = min(0.0, first)
+        last = max(self._total, last, first + 1.0)
+        edge = (last - first) * EDGE
+        self.canvas.setXRange(first - edge, last + edge, padding=0)
+        return first, last
 
     def append(self, step: float, value: float) -> None:
         """Add a point; the repaint is put off so that many points make one."""
@@ -255,15 +275,16 @@ class SmallPlot(PlotCard):
         parts = [self.series.values, self._planned.values, np.array([value for value, _, _ in self._lines])]
         values = np.concatenate(parts)
         values = values[np.isfinite(values)]
-        first = min(0.0, float(steps.min())) if len(steps) else 0.0
-        last = float(steps.max()) if len(steps) else 1.0
+        first, last = self.set_step_range(*((float(steps.min()), float(steps.max())) if len(steps) else (0.0, 1.0)))
         high = float(values.max()) if len(values) else 1.0
         low = 0.0 if self._from_zero or not len(values) else float(values.min())
         margin = (high - low) * 0.12 or abs(high) or 1.0
-        self.canvas.setXRange(first, max(last, first + 1.0), padding=0)
         self.canvas.setYRange(low if self._from_zero else low - margin, high + margin, padding=0)
         texts = [item for item in self._line_items if isinstance(item, pg.TextItem)]
         for (value, _, kind), text in zip(self._lines, texts, strict=True):
+            # Above its line, unless the plot ends there.
+            if kind != "limit":
+                text.setAnchor((1, 0 if high + margin - value < (high + margin - low) * 0.3 else 1))
             text.setPos(first if kind == "limit" else last, value)
 
     def summary(self) -> str:

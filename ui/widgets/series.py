@@ -92,13 +92,17 @@ def thinned(steps: Floats, values: Floats, most: int = MAX_POINTS) -> tuple[Floa
     return np.array(xs), np.array(ys)
 
 
-def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Two to `most` round numbers between `low` and `high`, one step of 1, 2, 2.5 or 5 apart."""
+def nice_ticks(low: float, high: float, most: int = 5, *, whole: bool = False) -> list[float]:
+    """Two to `most` round numbers between `low` and `high`, one step of 1, 2, 2.5 or 5 apart; `whole`: integers only."""
     span = high - low
     if not (span > 0 and math.isfinite(span)):
         return [low]
     power = 10.0 ** math.floor(math.log10(span / most))
+    if whole:
+        power = max(power, 1.0)
     for step in (power * factor for factor in (1, 2, 2.5, 5, 10, 20, 25, 50)):
+        if whole and not step.is_integer():
+            continue
         first = math.ceil(low / step - 1e-9)
         last = math.floor(high / step + 1e-9)
         if last - first + 1 <= most:

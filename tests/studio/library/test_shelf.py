@@ -158,19 +158,34 @@ def test_the_trash_gives_back_what_was_removed(workspace: Workspace, tmp_path: P
     assert shelf.list_adapters(workspace) == []
     assert lies.parent == workspace.trash
     assert shelf.list_trash(workspace) == [lies]
-    assert shelf.restore(workspace, "a") == before
+    assert shelf.restore(workspace, lies, "a") == before
     assert shelf.list_trash(workspace) == []
 
 
 def test_a_restored_adapter_gives_way_to_a_newer_one_of_its_name(workspace: Workspace, tmp_path: Path) -> None:
     first = shelf.adopt(workspace, make_adapter(tmp_path / "a", seed=1), "a")
-    shelf.remove(workspace, "a")
+    lies = shelf.remove(workspace, "a")
     second = shelf.adopt(workspace, make_adapter(tmp_path / "b", seed=2), "a")
-    back = shelf.restore(workspace, "a")
+    back = shelf.restore(workspace, lies)
     assert (back.name, back.fingerprint) == ("a-2", first.fingerprint)
     assert shelf.find(workspace, "a").fingerprint == second.fingerprint
     with pytest.raises(NotFoundError):
-        shelf.restore(workspace, "a")
+        shelf.restore(workspace, lies)
+
+
+def test_of_two_of_one_name_in_the_trash_the_one_that_is_meant_comes_back(workspace: Workspace, tmp_path: Path) -> None:
+    shelf.adopt(workspace, make_adapter(tmp_path / "a", seed=1), "a")
+    shelf.remove(workspace, "a")
+    second = shelf.adopt(workspace, make_adapter(tmp_path / "b", seed=2), "a")
+    lies = shelf.remove(workspace, "a")
+    assert shelf.restore(workspace, lies, "a") == second, "under its own name, which is free"
+
+
+def test_nothing_outside_the_trash_is_brought_back(workspace: Workspace, tmp_path: Path) -> None:
+    elsewhere = make_adapter(tmp_path / "a")
+    with pytest.raises(NotFoundError):
+        shelf.restore(workspace, elsewhere)
+    assert elsewhere.is_dir()
 
 
 def test_the_base_is_found_by_its_weights_whatever_it_is_called(workspace: Workspace, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@ from hypothesis import given
 
 from studio.recipe.check import check
 from studio.recipe.fields import replaced
-from studio.recipe.presets import PRESETS, balanced, for_style, matching, quick, thorough
+from studio.recipe.presets import EXAMPLES, PRESETS, balanced, for_style, matching, quick, thorough, tour
 from studio.recipe.recipe import Recipe
+from studio.recipe.toml import resolve_data
 from tests.studio.recipe.strategies import recipes
 
 
@@ -39,3 +40,18 @@ def test_a_first_recipe_can_run() -> None:
     recipe = for_style("starter", "/data/rows.jsonl", "pirate")
     assert (recipe.base.id, recipe.data.path, recipe.name) == ("starter", "/data/rows.jsonl", "pirate")
     assert check(recipe, num_rows=200) == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_tour_can_run_on_each_example_and_shows_answers_before_its_end(example: str) -> None:
+    recipe = tour(example)
+    data = resolve_data(recipe.data.path, None)
+    assert data.stem == example
+    assert check(recipe, num_rows=len(data.read_text(encoding="utf-8").splitlines())) == []
+    assert recipe.training.steps is not None
+    assert 0 < recipe.keep.sample_every_steps < recipe.training.steps
+    assert recipe.keep.sample_prompts
+
+
+def test_the_tour_corrects_more_boldly_than_what_suits_larger_bases() -> None:
+    assert tour().training.learning_rate > max(preset(Recipe()).training.learning_rate for preset in PRESETS.values())

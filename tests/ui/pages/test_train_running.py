@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt, QThreadPool
+from PySide6.QtCore import QPoint, Qt, QThreadPool
 from PySide6.QtTest import QTest
 
 from studio.runs import events as e
@@ -214,6 +214,28 @@ def test_warnings_can_be_dismissed_and_stay_so(state: AppState, page: TrainPage,
     first.action_triggered.emit()
     page.running.refresh()
     qtbot.waitUntil(lambda: sorted(bars()) == [f"{HOSTILE} {index} Look." for index in (1, 2, 3)])
+
+
+def test_a_warning_without_advice_is_only_information(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:
+    warnings = [e.Warned(time=1.0, message="Plain AdamW."), e.Warned(time=2.0, message="Too long.", hint="Cut it.")]
+    add_run(state, tmp_path / "run", [*run_events(20), *warnings])
+    page.show()
+    known(page, qtbot)
+    bars = {bar.accessibleName(): bar for bar in page.running.warnings.findChildren(MessageBar)}
+    assert bars["Plain AdamW."].kind() == "info"
+    assert bars["Too long. Cut it."].kind() == "warn"
+
+
+def test_the_two_large_numbers_stand_on_one_line(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:
+    add_run(state, tmp_path / "run", list(run_events(50, 60)))
+    page.show()
+    known(page, qtbot)
+    now = page.running.now
+    now.loss.set_value("4.22", "")
+    now.evaluation.set_value("3.64", "best so far")
+    page.grab()
+    heights = [tile._value.mapTo(now, QPoint()).y() for tile in (now.loss, now.evaluation)]
+    assert heights[0] == heights[1]
 
 
 def test_log_and_recipe_are_plain_text_of_the_runs_own_files(

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PySide6.QtCore import QPointF
+from PySide6.QtWidgets import QWidget
 
 from tests.ui.gallery import losses
 from ui import theme
@@ -50,6 +52,14 @@ def test_ticks_are_few_and_inside(low: float, span: float) -> None:
     ticks = nice_ticks(low, low + span)
     assert 1 <= len(ticks) <= 5
     assert all(low - span * 1e-6 <= tick <= low + span * (1 + 1e-6) for tick in ticks)
+
+
+@given(st.floats(-5, 1e5), st.floats(0.5, 1e6), st.integers(2, 10))
+def test_step_ticks_are_whole(low: float, span: float, most: int) -> None:
+    ticks = nice_ticks(low, low + span, most, whole=True)
+    assert all(tick.is_integer() for tick in ticks)
+    assert len(ticks) <= most
+    assert len(ticks) >= 1 or span < 1
 
 
 def test_tick_labels_are_short_and_alike() -> None:
@@ -152,3 +162,49 @@ def test_a_small_plot_tells_its_range(qtbot) -> None:
     small.set_lines([(24, "card 24", "limit")])
     small.show()
     assert small.canvas.viewRange()[1][1] > 30
+
+
+def test_a_short_run_counts_whole_steps_up_to_its_planned_end(plot: LossPlot, qtbot) -> None:
+    small = SmallPlot("Learning rate")
+    qtbot.addWidget(small)
+    small.show()
+    for each in (plot, small):
+        each.set_series([1, 2, 3], [4.2, 4.4, 4.1])
+        each.set_total_steps(12)
+        each.redraw()
+        low, high = each.canvas.viewRange()[0]
+        assert -1 < low < 0
+        assert 12 < high < 13
+        axis = each.canvas.getAxis("bottom")
+        (_, ticks), *_ = axis.tickValues(low, high, axis.width())
+        assert all(tick.is_integer() for tick in ticks)
+        assert "." not in "".join(axis.tickStrings(ticks, 1, 1))
+    assert plot.canvas.viewRange()[0] == small.canvas.viewRange()[0]
+
+
+def test_a_marker_at_step_0_and_its_label_stay_whole(plot: LossPlot) -> None:
+    plot.set_series([1, 2, 3], [4.2, 4.4, 4.5])
+    plot.set_evaluations([(0, 3.6)])
+    plot.set_total_steps(12)
+    plot.redraw()
+    box = plot.canvas.getViewBox()
+    left = box.mapViewToDevice(QPointF(0, 3.6)).x() - box.mapViewToDevice(QPointF(box.viewRange()[0][0], 3.6)).x()
+    assert left >= plot._scatter["star"].opts["size"] / 2
+    label = plot._labels["best"]
+    assert label.mapRectToDevice(label.boundingRect()).left() >= box.mapRectToDevice(box.boundingRect()).left()
+
+
+@pytest.mark.parametrize("width", [360, 480, 560, 600, 660, 720, 900])
+def test_what_the_head_shows_is_shown_whole(width: int, qtbot) -> None:
+    page = QWidget()
+    qtbot.addWidget(page)
+    plot = LossPlot(parent=page)
+    page.resize(1000, 400)
+    plot.resize(width, 360)
+    page.show()
+    shown = [entry for entry in plot.legend.values() if not entry.isHidden()]
+    assert len(shown) == (4 if width >= 560 else 0)
+    qtbot.waitUntil(lambda: all(entry.width() >= entry.sizeHint().width() for entry in shown))
+    qtbot.waitUntil(lambda: all(entry.geometry().right() < plot.slider.x() for entry in shown))
+    assert plot.slider.geometry().right() <= plot.width()
+    assert plot.width() == width

@@ -4,10 +4,11 @@ import sys
 
 import pytest
 from PySide6.QtCore import QObject, QPoint, Qt, Signal
-from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QSlider, QTextEdit, QWidget
+from PySide6.QtGui import QFont, QGuiApplication
+from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QSlider, QTextEdit, QVBoxLayout, QWidget
 
 from tests.ui import gallery
+from ui import theme
 from ui.widgets.answer import AnswerText, AnswerView
 from ui.widgets.labels import MAX_LINE, PlainLabel, hard_broken, plain_tip
 from ui.widgets.messages import MessageBar
@@ -26,6 +27,23 @@ def test_a_label_shows_markup_as_it_is_whatever_is_asked_of_it(qtbot) -> None:
     label.setTextFormat(Qt.TextFormat.RichText)
     assert label.textFormat() == Qt.TextFormat.PlainText
     assert label.sizeHint().width() > 5 * reference.sizeHint().width()
+
+
+@pytest.mark.parametrize("elide", [False, True])
+def test_a_label_keeps_font_and_colour_when_it_moves_to_another_window(elide: bool, qtbot) -> None:
+    first, second = QWidget(), QWidget()
+    label = PlainLabel("", "title", elide=elide)
+    for window in (first, second):
+        qtbot.addWidget(window)
+        QVBoxLayout(window)
+    first.layout().addWidget(label)
+    first.show()
+    label.setText("held-out")
+    label.set_role("bad")
+    second.layout().addWidget(label)
+    second.show()
+    assert label.font().featureValue(QFont.Tag("tnum")) == 0
+    assert label.palette().color(label.foregroundRole()) == theme.current().colour("bad")
 
 
 def test_a_tooltip_of_foreign_text_is_escaped(qtbot) -> None:
