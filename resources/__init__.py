@@ -1,0 +1,1 @@
+"""Icons, fonts, palettes, pictures and example data. Files only."""

@@ -297,7 +297,7 @@ class HomePage(Page):
         about = {name: wording.size(num_bytes) for name, num_bytes in sizes.items()}
         self._picture.set_notes(
             self.tr("learns, about {0}").format(about["adapter"]) if about else self.tr("learns, a few MB"),
-            self.tr("stays frozen, about {0}").format(about["weights"]) if about else self.tr("stays frozen"),
+            self.tr("frozen, about {0}").format(about["weights"]) if about else self.tr("stays frozen"),
         )
 
     def _show_words(self) -> None:

@@ -86,7 +86,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         left.setGrid(255)
         left.setZValue(-1000)
         left.setTickPen(pg.mkPen(look.colour("line")))
-        left.setWidth(theme.px(40))
+        left.setWidth(theme.px(48))
         bottom = self.getAxis("bottom")
         bottom.setTickPen(pg.mkPen(look.colour("outline")))
         bottom.setStyle(tickLength=theme.px(4), tickTextOffset=theme.px(4))
