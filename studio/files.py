@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt
 # Below this much free space a failed write is taken for a full disk, whatever the library that failed called it:
 # torch and safetensors raise errors of their own that do not mention space.
 _FULL_BELOW_BYTES = 1 << 20
+_LAST_WORDS_BYTES = 1 << 18
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -271,6 +272,22 @@ def need_room(folder: Path, needs_bytes: int) -> None:
 
 
 @contextlib.contextmanager
+def room_for_last_words(folder: Path) -> Iterator[Callable[[], None]]:
+    """Hold some space back in `folder` for as long as the block lasts; the function yielded gives it free.
+
+    On a full disk there is else no room left to say that it is full.
+    """
+    reserve = folder / ".reserve"
+    write_bytes(
+        reserve, os.urandom(_LAST_WORDS_BYTES)
+    )  # random: a compressing file system would store zeros in nothing
+    try:
+        yield lambda: reserve.unlink(missing_ok=True)
+    finally:
+        reserve.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def full_disk_named(folder: Path, needs_bytes: int = 0) -> Iterator[None]:
     """Turn whatever a library raises on a full disk into `DiskFullError`."""
     try:
@@ -278,10 +295,18 @@ def full_disk_named(folder: Path, needs_bytes: int = 0) -> Iterator[None]:
     except StudioError:
         raise
     except Exception as error:
-        codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if getattr(error, "errno", None) in codes or free_bytes(folder) < _FULL_BELOW_BYTES:
+        if _means_full(error) or free_bytes(folder) < _FULL_BELOW_BYTES:
             raise _disk_full(folder, needs_bytes) from error
         raise
+
+
+def _means_full(error: Exception) -> bool:
+    """By number, or by the words of a library that passes the system's error on as text (safetensors does)."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    text = str(error)
+    return getattr(error, "errno", None) in codes or any(
+        f"(os error {code})" in text or os.strerror(code) in text for code in codes
+    )
 
 
 def _disk_full(folder: Path, needs_bytes: int) -> DiskFullError:

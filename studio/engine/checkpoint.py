@@ -23,9 +23,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from studio import files
-from studio.engine.overlay import load_tensors, save_tensors
+from studio.engine.overlay import load_tensors, save_tensors, trainable
 from studio.errors import ChangedError, DamagedError
 from studio.runs.folder import RunFolder
+
+_SMALL_FILES_BYTES = 1 << 20  # generators, numbers, the manifest
 
 
 def save(
@@ -34,9 +36,12 @@ def save(
     """Write the checkpoint of `step`, verify it, then remove all but the newest `keep`. Raises `DiskFullError`."""
     target = run.checkpoint(step)
     if not target.exists():
-        with files.new_folder(target) as folder:
+        slots, numbers = _split(optimizer.state_dict()["state"])
+        needs_bytes = (
+            sum(tensor.nbytes for tensor in [*slots.values(), *trainable(model).values()]) + _SMALL_FILES_BYTES
+        )
+        with files.new_folder(target, needs_bytes=needs_bytes) as folder:
             save_tensors(model, folder / "adapter.safetensors")
-            slots, numbers = _split(optimizer.state_dict()["state"])
             save_file(slots, folder / "optimizer.safetensors")
             save_file(_torch_generators(), folder / "rng.safetensors")
             state = {

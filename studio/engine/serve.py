@@ -121,8 +121,13 @@ class Server:
         saved = checkpoint.newest(run)
         from_step = saved[0] if saved else 0
         events.post(e.Started(pid=pid, process_started=process_started, device=self.device, from_step=from_step))
-        with log_into(run.log):
-            usable = guarded(lambda: _perform(run, self), events.post)
+        with log_into(run.log), files.room_for_last_words(run.path) as make_room:
+
+            def failed(event: e.Failed) -> None:
+                make_room()
+                events.post(event)
+
+            usable = guarded(lambda: _perform(run, self), failed)
         self.news.post(e.RunEnded(run=run.id))
         return usable
 

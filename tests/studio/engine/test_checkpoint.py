@@ -1,5 +1,8 @@
 """Optimizer states through a checkpoint: torch's, and those of bitsandbytes that a card would use."""
 
+import subprocess
+import sys
+
 import bitsandbytes as bnb
 import pytest
 import torch
@@ -95,6 +98,32 @@ def test_a_checkpoint_without_one_of_its_parts_is_none(run, missing):
     (folder / missing).unlink()
     assert checkpoint.newest(run)[0] == 1
     assert not folder.exists()
+
+
+TOO_LARGE = """
+import resource, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from studio import files
+from studio.errors import DiskFullError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+try:
+    with files.new_folder(Path(sys.argv[1])) as folder:
+        save_file({"x": torch.zeros(1 << 20)}, folder / "x.safetensors")
+except DiskFullError as error:
+    print(error.message)
+"""
+
+
+def test_a_disk_that_fills_up_while_a_library_writes_is_named(tmp_path):
+    """The system itself refuses the write: safetensors passes that on in words of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_LARGE, str(tmp_path / "x")], capture_output=True, text=True, check=False
+    )
+    assert "is full" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
