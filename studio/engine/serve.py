@@ -117,6 +117,9 @@ class Server:
     def train(self, run: RunFolder) -> bool:
         """Do a run; returns whether this process may be used further."""
         events = run.events
+        # Only the engine that holds the run writes here: what lies half-made is of one that was killed.
+        for place in (run.path, run.checkpoint(0).parent):
+            files.sweep(place)
         pid, process_started = own_start()
         saved = checkpoint.newest(run)
         from_step = saved[0] if saved else 0

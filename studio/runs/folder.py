@@ -42,13 +42,18 @@ class RunFolder:
         """A new folder for a run called `name`, holding `job` and nothing else yet."""
         stamp = time.strftime("%Y-%m-%d_%H%M%S")
         workspace.runs.mkdir(parents=True, exist_ok=True)
-        # Two windows may create at the same second: `mkdir` decides who has the name.
+        # Two windows may create at the same second, and a third may be listing: the folder appears with its job in it.
         with FileLock(workspace.runs / ".lock", timeout=10):
             path = files.free_name(workspace.runs, f"{stamp}_{files.safe_name(name)}")
-            path.mkdir()
-        folder = cls(path)
-        files.write_json(folder.path / "job.json", {"kind": "train", "name": name, "created": time.time(), **job})
-        return folder
+            unborn = files.temporary_beside(path)
+            try:
+                files.write_json(unborn / "job.json", {"kind": "train", "name": name, "created": time.time(), **job})
+                unborn.rename(path)
+            except BaseException:
+                files.remove(unborn)
+                raise
+            files.sync_folder(workspace.runs)
+        return cls(path)
 
     @property
     def id(self) -> str:
@@ -135,7 +140,7 @@ def list_runs(workspace: Workspace) -> Iterator[RunFolder]:
     """Every run on disk, newest first; folders that are none are passed over."""
     if workspace.runs.is_dir():
         for path in sorted(workspace.runs.iterdir(), reverse=True):
-            if (path / "job.json").is_file():
+            if not path.name.startswith(".") and (path / "job.json").is_file():
                 yield RunFolder(path)
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from studio.errors import DamagedError, NotFoundError
+from studio.errors import DamagedError, DiskFullError, NotFoundError
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs.folder import RunFolder, find_run, list_runs
@@ -33,6 +33,18 @@ def test_two_runs_of_one_name_are_two_runs(workspace):
     assert first.id != second.id
     assert find_run(workspace, first.id) == first
     assert find_run(workspace, "pirate") in (first, second)
+
+
+def test_a_run_never_appears_without_its_job(workspace, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(DiskFullError):
+        RunFolder.create(workspace, "pirate", {})
+    monkeypatch.undo()
+    assert list(list_runs(workspace)) == []
+    assert [path.name for path in workspace.runs.iterdir()] == [".lock"]
 
 
 def test_an_unknown_run_is_refused_and_a_damaged_one_does_not_hide_the_others(workspace):
