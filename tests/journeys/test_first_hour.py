@@ -49,6 +49,7 @@ def test_from_an_empty_workspace_to_a_chat_with_the_result(open_window, workspac
     hand.shot("4-finished")
 
     hand.press("Chat with it")
+    hand.until(lambda: state.adapter("pirate"), "the library to have the adapter")
     ask(hand, "Why is the sky blue?")
     hand.until(lambda: len(answers(hand)) == 2, "two answers", 240)
     base, overlaid = answers(hand)

@@ -39,6 +39,7 @@ class ChatPage(Page):
         self._previous: Conversation | None = None
         self._loaded = ""
         self._loaded_note = ""
+        self._awaited = ""
         self._editing: int | None = None
         self._bar_action: Callable[[], None] = self._hide_bar
         self.base_loads = 0
@@ -84,6 +85,7 @@ class ChatPage(Page):
         state = self._state
         for signal in (state.bases_changed, state.adapters_changed):
             signal.connect(self._take_facts)
+        state.adapters_changed.connect(self._take_awaited)
         state.runs_changed.connect(self._show_run)
         state.engine_changed.connect(self._engine_changed)
         state.chat_news.connect(self._take_news)
@@ -191,8 +193,10 @@ class ChatPage(Page):
     def compare_with(self, name: str) -> None:
         """Put the adapter `name` beside its base, in two lanes."""
         adapter = self._state.adapter(name)
+        # One that was finished a moment ago is on disk, but the library has not been read again yet.
+        self._awaited = "" if adapter else name
         if adapter is None:
-            self._say("bad", self.tr("There is no adapter called {0} any more.").format(name))
+            self._say("info", self.tr("Looking for the adapter {0}...").format(name))
             return
         base = base_of(adapter, self._state.bases)
         if base is None:
@@ -202,6 +206,15 @@ class ChatPage(Page):
         warning = origin_warning(adapter, base)
         if warning:
             self._say("warn", warning)
+
+    def _take_awaited(self) -> None:
+        """The library was read again: the adapter that was asked for is in it now, or nowhere."""
+        name, self._awaited = self._awaited, ""
+        if name and self._state.adapter(name):
+            self._hide_bar()
+            self.compare_with(name)
+        elif name:
+            self._say("bad", self.tr("There is no adapter called {0} any more.").format(name))
 
     def _base_chosen(self, name: str) -> None:
         base = next(base for base in self._state.bases if base.id == name)

@@ -20,6 +20,7 @@ from studio.recipe.recipe import Adapter, Base
 from studio.runs import events as e
 from studio.runs.create import create_run
 from studio.runs.state import RunState, Status
+from tests.studio.engine.conftest import write_base
 
 CPU = torch.device("cpu")
 
@@ -343,3 +344,13 @@ def test_plain_peft_loads_it_and_says_the_same(workspace, tiny_base, rows_file):
     with torch.no_grad(), desk.lane(None) as (alone, _, _):
         assert torch.equal(alone(input_ids=ids).logits, base_logits)
     shutil.rmtree(folder)
+
+
+def test_norms_embeddings_and_head_stay_in_sixteen_bits(tmp_path):
+    """What `prepare_model_for_kbit_training` would raise to fp32, at a quarter more memory and a fifth less speed."""
+    folder = write_base(tmp_path / "sixteen", dtype="bfloat16", tie_word_embeddings=False)
+    loaded = load_base(folder, Base(id="x"), CPU)
+    frozen = {
+        p.dtype for p in overlay.lay_on(loaded.model, Adapter(rank=4), seed=1).parameters() if not p.requires_grad
+    }
+    assert frozen == {torch.uint8, torch.bfloat16}

@@ -148,6 +148,21 @@ def test_an_adapter_chosen_elsewhere_stands_beside_its_base(chat: Chat) -> None:
     assert (ask.base.id, ask.lanes) == ("llama", ("", "far"))
 
 
+def test_an_adapter_finished_a_moment_ago_is_waited_for(chat: Chat) -> None:
+    chat.state.chat_selected.emit("fresh")
+    assert any("Looking for the adapter fresh" in bar for bar in chat.bars())
+    chat.state.adapters.append(adapter("fresh", "llama", LLAMA))
+    chat.state.adapters_changed.emit()
+    ask = chat.ask("hello")
+    assert (ask.base.id, ask.lanes) == ("llama", ("", "fresh"))
+
+
+def test_an_adapter_that_never_comes_is_told(chat: Chat) -> None:
+    chat.state.chat_selected.emit("nobody")
+    chat.state.adapters_changed.emit()
+    assert any("no adapter called nobody any more" in bar for bar in chat.bars())
+
+
 def test_another_overlay_in_a_lane_never_loads_the_base_again(chat: Chat, qtbot) -> None:
     ask = chat.ask("hello")
     assert chat.footer(0) == "Loading qwen\u2026"
