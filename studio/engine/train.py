@@ -132,7 +132,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
             loss += part.detach()
 
         grad_norm = accelerator.clip_grad_norm_(parameters, training.max_grad_norm or math.inf)
-        # The one point per step where the processor waits for the card.
+        # Here the processor waits for the card; it does so once more per step, for the size of the overlay.
         loss_now, grad_norm_now = float(loss), float(grad_norm)
         if not (math.isfinite(loss_now) and math.isfinite(grad_norm_now)):
             raise diverged(step + 1, loss_now, rows, training.learning_rate)
