@@ -1,4 +1,4 @@
-"""The decisions of bootstrap.py and its parts, each at its narrowest seam. Nothing is installed here."""
+"""The decisions of bootstrap.py, each at its narrowest seam. Nothing is installed here."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import base64
 import hashlib
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
+SOURCE = Path(__file__).resolve().parents[2] / "packaging" / "bootstrap.py"
 PIN_TEXT = {
     "torch": "torch==2.13.0\n",
     "window": "# Qt\nPySide6_Essentials==6.11.3\n",
@@ -24,21 +24,12 @@ PIN_TEXT = {
 }
 
 
-def load(name: str) -> ModuleType:
-    """A module of packaging/ by path: `packaging` itself is somebody else's library."""
-    if name in sys.modules and str(PACKAGING) in str(sys.modules[name].__file__):
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, PACKAGING / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-pins, machine = load("pins"), load("machine")
-bootstrap, installed = load("bootstrap"), load("installed")
+# By path: `packaging` itself is somebody else's library.
+spec = importlib.util.spec_from_file_location("overlay_bootstrap", SOURCE)
+assert spec is not None
+assert spec.loader is not None
+bootstrap = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bootstrap)
 
 
 @pytest.fixture
@@ -55,17 +46,26 @@ def project(tmp_path: Path) -> Path:
 # --- Python --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "pins", "machine"])
-def test_an_old_python_can_read_the_file_that_tells_it_to_go(name: str) -> None:
-    ast.parse((PACKAGING / f"{name}.py").read_text(encoding="utf-8"), feature_version=(3, 8))
+def test_an_old_python_can_read_the_file_that_tells_it_to_go() -> None:
+    ast.parse(SOURCE.read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "pins", "machine"])
-def test_only_the_standard_library_is_imported(name: str) -> None:
-    tree = ast.parse((PACKAGING / f"{name}.py").read_text(encoding="utf-8"))
+def test_only_the_standard_library_is_imported() -> None:
+    tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     found |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {module.partition(".")[0] for module in found} <= {*sys.stdlib_module_names, "pins", "machine"}
+    assert {module.partition(".")[0] for module in found} <= set(sys.stdlib_module_names)
+
+
+def test_the_one_file_needs_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    command = [sys.executable, "-I", shutil.copy(SOURCE, folder)]
+    told = subprocess.run([*command, "--help"], cwd=folder, capture_output=True, text=True, check=True)
+    assert "bootstrap.py run" in told.stderr
+    listed = subprocess.run([*command, "--installed"], cwd=folder, capture_output=True, text=True, check=True)
+    assert "pytest" in json.loads(listed.stdout)["found"]
+    assert list(tmp_path.rglob("*")) == [folder, folder / SOURCE.name]
 
 
 def test_too_old_a_python_gets_one_clear_sentence(
@@ -90,17 +90,17 @@ def test_help_names_every_command_on_stderr(
 
 
 def test_pins_are_read_under_one_spelling(project: Path) -> None:
-    groups = pins.pin_groups(project)
+    groups = bootstrap.pin_groups(project)
     assert groups["window"] == {"pyside6-essentials": "6.11.3"}
-    assert set(pins.all_pins(groups)) == {"torch", "pyside6-essentials", "peft", "pytest"}
+    assert set(bootstrap.all_pins(groups)) == {"torch", "pyside6-essentials", "peft", "pytest"}
 
 
 @pytest.mark.parametrize("line", ["peft>=0.21", "peft", "--extra-index-url somewhere", "peft==0.21.*"])
 def test_a_line_that_pins_nothing_is_refused(project: Path, line: str) -> None:
     path = project / "packaging" / "requirements-engine.txt"
     path.write_text(f"numpy==2.4.6\n{line}\n")
-    with pytest.raises(pins.BootstrapError, match="no exact pin"):
-        pins.read_pins(path)
+    with pytest.raises(bootstrap.BootstrapError, match="no exact pin"):
+        bootstrap.read_pins(path)
 
 
 def report(**found: list[str]) -> dict[str, Any]:
@@ -108,28 +108,28 @@ def report(**found: list[str]) -> dict[str, Any]:
 
 
 def test_another_build_of_the_pinned_version_is_right() -> None:
-    assert pins.wrong_packages(report(torch=["2.13.0+cpu"]), {"torch": "2.13.0"}) == []
+    assert bootstrap.wrong_packages(report(torch=["2.13.0+cpu"]), {"torch": "2.13.0"}) == []
 
 
 def test_missing_older_doubled_and_damaged_packages_are_all_wrong() -> None:
     wanted = dict.fromkeys(["absent", "older", "twice", "damaged", "right"], "2.0")
     state = report(older=["1.9"], twice=["1.9", "2.0"], damaged=["2.0"], right=["2.0"])
     state["damaged"] = ["damaged"]
-    assert pins.wrong_packages(state, wanted) == ["absent", "older", "twice", "damaged"]
+    assert bootstrap.wrong_packages(state, wanted) == ["absent", "older", "twice", "damaged"]
 
 
 # --- the stamp -----------------------------------------------------------------------------------------------------
 
 
 def complete(project: Path, **changes: str) -> dict[str, Any]:
-    stamp = {"state": "complete", "fingerprint": pins.fingerprint(project), "python": "3.11", "torch": "pip"}
+    stamp = {"state": "complete", "fingerprint": bootstrap.fingerprint(project), "python": "3.11", "torch": "pip"}
     return {**stamp, **changes}
 
 
 def test_a_stamp_that_was_written_is_trusted_when_read(project: Path) -> None:
-    pins.write_stamp(complete(project), project / ".venv")
-    stamp = pins.read_stamp(project / ".venv")
-    assert pins.why_not_trusted(stamp, pins.fingerprint(project), None) is None
+    bootstrap.write_stamp(complete(project), project / ".venv")
+    stamp = bootstrap.read_stamp(project / ".venv")
+    assert bootstrap.why_not_trusted(stamp, bootstrap.fingerprint(project), None) is None
 
 
 @pytest.mark.parametrize(
@@ -139,26 +139,26 @@ def test_a_changed_pin_file_makes_the_stamp_stale(project: Path, changed: str) -
     stamp = complete(project)
     path = project / changed
     path.write_text(path.read_text() + "numpy==2.4.6\n")
-    assert "other packages" in pins.why_not_trusted(stamp, pins.fingerprint(project), None)
+    assert "other packages" in bootstrap.why_not_trusted(stamp, bootstrap.fingerprint(project), None)
 
 
 def test_an_interrupted_set_up_is_not_trusted(project: Path) -> None:
     stamp = complete(project, state="incomplete")
-    assert "interrupted" in pins.why_not_trusted(stamp, pins.fingerprint(project), None)
+    assert "interrupted" in bootstrap.why_not_trusted(stamp, bootstrap.fingerprint(project), None)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[1]"])
 def test_no_stamp_or_a_torn_one_means_not_set_up(project: Path, content: str | None) -> None:
     if content is not None:
         (project / ".venv" / "bootstrap.json").write_text(content)
-    stamp = pins.read_stamp(project / ".venv")
-    assert "not set up" in pins.why_not_trusted(stamp, pins.fingerprint(project), None)
+    stamp = bootstrap.read_stamp(project / ".venv")
+    assert "not set up" in bootstrap.why_not_trusted(stamp, bootstrap.fingerprint(project), None)
 
 
 def test_a_card_that_came_later_asks_for_the_build_that_uses_it(project: Path) -> None:
-    wanted = pins.fingerprint(project)
-    assert "NVIDIA" in pins.why_not_trusted(complete(project, torch="cpu"), wanted, "cu130")
-    assert pins.why_not_trusted(complete(project, torch="cu130"), wanted, None) is None
+    wanted = bootstrap.fingerprint(project)
+    assert "NVIDIA" in bootstrap.why_not_trusted(complete(project, torch="cpu"), wanted, "cu130")
+    assert bootstrap.why_not_trusted(complete(project, torch="cu130"), wanted, None) is None
 
 
 # --- PyTorch's build -----------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_a_card_that_came_later_asks_for_the_build_that_uses_it(project: Path) -
     ],
 )
 def test_the_cuda_build_fits_the_oldest_card_and_its_driver(smi: str | None, loads: bool, build: str | None) -> None:
-    assert machine.cuda_build(smi, loads) == build
+    assert bootstrap.cuda_build(smi, loads) == build
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_the_cuda_build_fits_the_oldest_card_and_its_driver(smi: str | None, loa
 def test_where_torch_comes_from(
     cuda: str | None, configured: bool, windows: bool, build: str, index: str | None
 ) -> None:
-    source, arguments = machine.torch_source("2.13.0", cuda, configured, windows)
+    source, arguments = bootstrap.torch_source("2.13.0", cuda, configured, windows)
     assert source == build
     if index is None:
         assert arguments == ["torch==2.13.0"]
@@ -216,13 +216,15 @@ def test_where_torch_comes_from(
     ],
 )
 def test_pip_settings_that_name_a_source_are_respected(listing: str, configured: bool) -> None:
-    assert machine.has_own_index(listing) is configured
+    assert bootstrap.has_own_index(listing) is configured
 
 
 def test_torch_is_installed_first_and_nothing_later_may_pull_another(project: Path) -> None:
-    groups = pins.pin_groups(project)
-    source = machine.torch_source("2.13.0", None, False, False)
-    steps = [arguments for _, arguments in bootstrap.install_steps(list(pins.all_pins(groups)), groups, {}, source)]
+    groups = bootstrap.pin_groups(project)
+    source = bootstrap.torch_source("2.13.0", None, False, False)
+    steps = [
+        arguments for _, arguments in bootstrap.install_steps(list(bootstrap.all_pins(groups)), groups, {}, source)
+    ]
     assert steps[0][0] == "torch==2.13.0+cpu"
     assert len(steps) == 4
     for arguments in steps[1:]:
@@ -231,7 +233,7 @@ def test_torch_is_installed_first_and_nothing_later_may_pull_another(project: Pa
 
 
 def test_a_repair_installs_what_is_wrong_and_nothing_else(project: Path) -> None:
-    groups = pins.pin_groups(project)
+    groups = bootstrap.pin_groups(project)
     steps = list(bootstrap.install_steps(["peft", "nvidia-cublas"], groups, {"nvidia-cublas": "13.0"}, ("cpu", [])))
     assert [arguments for _, arguments in steps] == [
         ["--no-deps", "peft==0.21.2"],
@@ -251,21 +253,21 @@ def test_a_repair_installs_what_is_wrong_and_nothing_else(project: Path) -> None
     ],
 )
 def test_one_command_installs_what_is_missing(installer: str, line: str) -> None:
-    assert machine.install_command(["libxcb-icccm.so.4", "libxcb-shape.so.0", "Xvfb"], installer) == line
+    assert bootstrap.install_command(["libxcb-icccm.so.4", "libxcb-shape.so.0", "Xvfb"], installer) == line
 
 
 def test_an_unknown_distribution_gets_the_names() -> None:
-    assert "libEGL.so.1" in machine.install_command(["libEGL.so.1"], None)
+    assert "libEGL.so.1" in bootstrap.install_command(["libEGL.so.1"], None)
 
 
 def test_a_package_that_holds_two_missing_libraries_is_named_once() -> None:
-    assert machine.install_command(["libxcb-shape.so.0", "libxcb-shm.so.0"], "dnf").split().count("libxcb") == 1
+    assert bootstrap.install_command(["libxcb-shape.so.0", "libxcb-shm.so.0"], "dnf").split().count("libxcb") == 1
 
 
 def test_the_demo_needs_no_window_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "LIBRARIES", {"libnowhere-at-all.so.9": ("a", "b", "c")})
-    assert machine.missing_from_system("demo", has_environment=True) == []
-    assert machine.missing_from_system("run", has_environment=True) == ["libnowhere-at-all.so.9"]
+    monkeypatch.setattr(bootstrap, "LIBRARIES", {"libnowhere-at-all.so.9": ("a", "b", "c")})
+    assert bootstrap.missing_from_system("demo", has_environment=True) == []
+    assert bootstrap.missing_from_system("run", has_environment=True) == ["libnowhere-at-all.so.9"]
 
 
 # --- failures ------------------------------------------------------------------------------------------------------
@@ -287,7 +289,7 @@ def test_each_failure_gets_its_remedy(log: str, advice: str) -> None:
 def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "VENV", tmp_path)
     program = [sys.executable, "-c", "print('no room: No space left on device'); raise SystemExit(1)"]
-    with pytest.raises(pins.BootstrapError, match="no room") as caught:
+    with pytest.raises(bootstrap.BootstrapError, match="no room") as caught:
         bootstrap.run_logged(program, "Installing the engine")
     assert "disk is full" in caught.value.hint
     assert "no room" in (tmp_path / "bootstrap.log").read_text()
@@ -296,7 +298,7 @@ def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path, monkeypatch: pyt
 def test_too_little_room_is_said_before_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "VENV", tmp_path)
     monkeypatch.setattr(bootstrap, "GB", 10**30)
-    with pytest.raises(pins.BootstrapError, match="not enough room"):
+    with pytest.raises(bootstrap.BootstrapError, match="not enough room"):
         bootstrap.need_room("cpu", torch_missing=True, cuda=None)
 
 
@@ -308,7 +310,7 @@ def test_the_lock_keeps_another_process_out_until_it_is_free(tmp_path: Path) -> 
         "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap\n"
         "with open(sys.argv[2], 'a+b') as file: print(bootstrap.try_lock(file))"
     )
-    other = [sys.executable, "-c", code, str(PACKAGING), str(tmp_path / "bootstrap.lock")]
+    other = [sys.executable, "-c", code, str(SOURCE.parent), str(tmp_path / "bootstrap.lock")]
     with bootstrap.only_one(tmp_path):
         assert subprocess.run(other, capture_output=True, text=True, check=True).stdout.strip() == "False"
     assert subprocess.run(other, capture_output=True, text=True, check=True).stdout.strip() == "True"
@@ -333,37 +335,55 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_sound_package_is_found(package: Path) -> None:
-    state = installed.report(deep=True)
+    state = bootstrap.report_installed(deep=True)
     assert state["found"] == {"some-thing": ["1.0"]}
     assert state["damaged"] == state["unfinished"] == []
 
 
 def test_a_lost_or_torn_file_is_damage(package: Path) -> None:
     package.write_bytes(b"x")
-    assert installed.report(deep=False)["damaged"] == ["some-thing"]
+    assert bootstrap.report_installed(deep=False)["damaged"] == ["some-thing"]
     package.unlink()
-    assert installed.report(deep=False)["damaged"] == ["some-thing"]
+    assert bootstrap.report_installed(deep=False)["damaged"] == ["some-thing"]
 
 
 def test_only_the_deep_look_reads_contents(package: Path) -> None:
     package.write_bytes(b"x = 2\n")
-    assert installed.report(deep=False)["damaged"] == []
-    assert installed.report(deep=True)["damaged"] == ["some-thing"]
+    assert bootstrap.report_installed(deep=False)["damaged"] == []
+    assert bootstrap.report_installed(deep=True)["damaged"] == ["some-thing"]
 
 
 def test_a_package_that_pip_did_not_finish_is_not_found(package: Path) -> None:
     info = package.parent / "some_thing-1.0.dist-info"
     (info / "RECORD").unlink()
-    state = installed.report(deep=False)
+    state = bootstrap.report_installed(deep=False)
     assert state["found"] == {}
     assert state["unfinished"] == [str(info)]
 
 
 def test_what_pip_set_aside_is_no_second_copy(package: Path) -> None:
     (package.parent / "some_thing-1.0.dist-info").rename(package.parent / "~ome_thing-1.0.dist-info")
-    assert installed.report(deep=False)["found"] == {}
+    assert bootstrap.report_installed(deep=False)["found"] == {}
 
 
-def test_the_report_is_one_json_document() -> None:
-    done = subprocess.run([sys.executable, "-I", str(PACKAGING / "installed.py")], capture_output=True, check=True)
-    assert "pytest" in json.loads(done.stdout)["found"]
+@pytest.mark.parametrize("record", ["some_thing.py,sha256=x,6\0", "some_thing.py,sha256=x,six"])
+def test_a_torn_record_is_damage(package: Path, record: str) -> None:
+    (package.parent / "some_thing-1.0.dist-info" / "RECORD").write_text(record)
+    assert bootstrap.report_installed(deep=False)["damaged"] == ["some-thing"]
+
+
+@pytest.mark.parametrize(
+    ("direct_url", "project"), [('{"url": "file:///here"}', "file:///here"), ("{", None), (None, None)]
+)
+def test_the_folder_that_the_project_was_installed_from_is_told(
+    package: Path, direct_url: str | None, project: str | None
+) -> None:
+    info = package.parent / "overlay_studio-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: overlay-studio\nVersion: 0.1\n\nName: of the text below\n")
+    (info / "RECORD").touch()
+    if direct_url is not None:
+        (info / "direct_url.json").write_text(direct_url)
+    state = bootstrap.report_installed(deep=False)
+    assert state["found"]["overlay-studio"] == ["0.1"]
+    assert state["project"] == project
