@@ -87,7 +87,7 @@ def read_base(folder: Path, name: str, snapshot: Snapshot | None = None) -> Base
     """The base in `folder`, to be known as `name`. Raises `BaseModelError` if it cannot be used."""
     config = read_config(folder)
     refuse_foreign_code(folder.name if snapshot is None else name, config)
-    _check_generates_text(name, config)
+    refuse_other_tasks(name, config)
     _check_weights(name, folder)
     facts = ModelFacts.from_config(config)
     tensors = read_headers(folder)
@@ -114,6 +114,15 @@ def refuse_foreign_code(name: str, config: dict[str, Any]) -> None:
         raise BaseModelError(
             f"{name} asks to run program code that came with it ({key} in {CONFIG}). Overlay Studio never does that.",
             "Choose a model that needs no code of its own, for instance a newer upload of the same model.",
+        )
+
+
+def refuse_other_tasks(name: str, config: dict[str, Any]) -> None:
+    """Raise `BaseModelError` if `config` is that of a model that does not continue text (an encoder, a translator)."""
+    if not _generates_text(config):
+        raise BaseModelError(
+            f"{name} is not a model that continues text, so it cannot be trained here.",
+            "Choose a decoder-only language model (its architecture ends in ForCausalLM).",
         )
 
 
@@ -247,14 +256,6 @@ def _generates_text(config: dict[str, Any]) -> bool:
     names = config.get("architectures")
     stated = [str(name) for name in names] if isinstance(names, list) else []
     return not config.get("is_encoder_decoder") and (not stated or any(name.endswith(_GENERATORS) for name in stated))
-
-
-def _check_generates_text(name: str, config: dict[str, Any]) -> None:
-    if not _generates_text(config):
-        raise BaseModelError(
-            f"{name} is not a model that continues text, so it cannot be trained here.",
-            "Choose a decoder-only language model (its architecture ends in ForCausalLM).",
-        )
 
 
 def _check_weights(name: str, folder: Path) -> None:

@@ -1,20 +1,20 @@
 """What a model is made of, from its `config.json` alone: the numbers that memory, trainable parameters and checks need.
 
-Parameter counts are exact for the families in `_FAMILIES`. Any other architecture gets the count of a Llama of the same
-sizes and is marked `is_guess`.
+Parameter counts are exact for the architectures in `studio.models.families`. Any other gets the count of a Llama of the
+same sizes and is marked `is_guess`.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from studio.errors import BaseModelError
+from studio.models import config as configuration
+from studio.models.config import CONFIG, read_config
+from studio.models.families import ATTENTION, FULL, SLIDING, Family, family
 
-CONFIG = "config.json"
-_MAX_CONFIG_BYTES = 10_000_000
+__all__ = ["CONFIG", "LinearGroup", "LinearShape", "ModelFacts", "read_config"]
 
 
 class LinearShape(NamedTuple):
@@ -25,92 +25,25 @@ class LinearShape(NamedTuple):
     out_features: int
 
 
-@dataclass(frozen=True)
-class Family:
-    """How one `model_type` arranges its parameters.
+class LinearGroup(NamedTuple):
+    """Blocks that are alike: how many there are, and the linear layers of one."""
 
-    `layout` is `split` (q, k, v, o, gate, up, down), `fused` (Phi-3), `neox` or `gpt2`. `norms` counts the norm vectors of
-    a block, `qk_norm` is `none`, per `head` or over the `full` projection. `defaults` fills keys that published
-    configurations of the family leave out.
-    """
-
-    layout: str = "split"
-    norms: int = 2
-    norm_bias: bool = False
-    qk_norm: str = "none"
-    qkv_bias: bool = False
-    tied: bool = False
-    gated: bool = True
-    positions: bool = False
-    defaults: dict[str, Any] = field(default_factory=dict)
-
-
-_GEMMA3 = Family(
-    norms=4,
-    qk_norm="head",
-    tied=True,
-    defaults={
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 256,
-        "vocab_size": 262_208,
-        "max_position_embeddings": 131_072,
-    },
-)
-_FAMILIES = {
-    "llama": Family(),
-    "mistral": Family(),
-    "ministral": Family(),
-    "ministral3": Family(),
-    "qwen2": Family(qkv_bias=True),
-    "qwen3": Family(qk_norm="head"),
-    "gemma": Family(tied=True),
-    "gemma2": Family(norms=4, tied=True),
-    "gemma3_text": _GEMMA3,
-    "phi3": Family(layout="fused"),
-    "olmo2": Family(qk_norm="full"),
-    "olmo3": Family(qk_norm="full"),
-    "smollm3": Family(tied=True),
-    "granite": Family(),
-    "gpt_neox": Family(layout="neox", norm_bias=True, gated=False),
-    "gpt2": Family(layout="gpt2", norm_bias=True, gated=False, tied=True, positions=True),
-}
-_ATTENTION = {
-    "split": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "fused": ("qkv_proj", "o_proj"),
-    "neox": ("query_key_value", "dense"),
-    "gpt2": ("c_attn", "c_proj"),
-}
-# GPT-2 and some older configurations use other words for the same numbers.
-_ALIASES = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
-    "num_key_value_heads": ("num_key_value_heads",),
-    "head_dim": ("head_dim",),
-    "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
-    "vocab_size": ("vocab_size",),
-    "max_position_embeddings": ("max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_sequence_length"),
-    "num_local_experts": ("num_local_experts", "num_experts", "n_routed_experts"),
-}
-# Far above any model there is; beyond them a number is a mistake, not a size.
-_LIMITS = {
-    "hidden_size": 1 << 18,
-    "num_hidden_layers": 1 << 12,
-    "num_attention_heads": 1 << 14,
-    "num_key_value_heads": 1 << 14,
-    "head_dim": 1 << 14,
-    "intermediate_size": 1 << 22,
-    "vocab_size": 1 << 26,
-    "max_position_embeddings": 1 << 32,
-    "sliding_window": 1 << 32,
-    "num_local_experts": 1 << 14,
-}
+    num_layers: int
+    shapes: list[LinearShape]
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A decoder-only language model in numbers. All blocks are alike; a vision part is not counted (`has_vision`)."""
+    """A decoder-only language model in numbers. A vision part is not counted (`has_vision`).
+
+    All blocks are alike, but for two differences: `attention_kinds` names each layer `sliding` or `full` (empty: all are
+    full), and in a mixture of experts the first `num_dense_layers` to be counted have an ordinary MLP of
+    `intermediate_size`. A block with experts has `num_experts` of width `expert_intermediate_size`, of which each token
+    passes `experts_per_token`, and shared experts of `num_shared_expert_features` together that all tokens pass.
+
+    transformers 5 keeps a block's experts as two 3-D tensors, which bitsandbytes leaves in 16 bit. `experts_quantised` is
+    for stacks that have one linear layer per expert instead.
+    """
 
     family: str
     architecture: str
@@ -133,6 +66,14 @@ class ModelFacts:
     num_experts: int = 1
     has_vision: bool = False
     is_guess: bool = False
+    attention_kinds: tuple[str, ...] = ()
+    experts_per_token: int = 1
+    expert_intermediate_size: int = 0
+    num_shared_expert_features: int = 0
+    num_dense_layers: int = 0
+    experts_quantised: bool = False
+    capped_attention: bool = False
+    parallel_blocks: bool = False
 
     @classmethod
     def from_folder(cls, folder: Path) -> ModelFacts:
@@ -142,7 +83,17 @@ class ModelFacts:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ModelFacts:
         """The same from a parsed config.json; a nested `text_config` (Gemma 3, Mistral 3) is looked into."""
-        return _facts(config)
+        return cls(**configuration.values(config))
+
+    # --- widths and layers -------------------------------------------------------------------------------------------
+
+    def with_layers(self, num_layers: int) -> ModelFacts:
+        """The same model with its first `num_layers` blocks alone, or with blocks of the same kinds added."""
+        kinds = (self.layer_kinds * -(-num_layers // self.num_layers))[:num_layers]
+        dense = min(self.num_dense_layers, num_layers)
+        return replace(
+            self, num_layers=num_layers, attention_kinds=kinds if self.attention_kinds else (), num_dense_layers=dense
+        )
 
     @property
     def q_features(self) -> int:
@@ -155,13 +106,138 @@ class ModelFacts:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def has_experts(self) -> bool:
+        """Whether this is a mixture of experts."""
+        return self.num_experts > 1
+
+    @property
+    def fused_experts(self) -> bool:
+        """Whether the experts of a block are 3-D tensors, which bitsandbytes leaves in 16 bit."""
+        return self.has_experts and not self.experts_quantised
+
+    @property
+    def adapts_experts(self) -> bool:
+        """Whether PEFT's `all-linear` lays an overlay on fused experts and on their routers too."""
+        return self.fused_experts and self._family.adapts_experts
+
+    @property
+    def num_expert_layers(self) -> int:
+        """Blocks that have experts."""
+        return self.num_layers - self.num_dense_layers if self.has_experts else 0
+
+    @property
+    def layer_kinds(self) -> tuple[str, ...]:
+        """`sliding` or `full` for each layer."""
+        return self.attention_kinds or (FULL,) * self.num_layers
+
+    @property
+    def num_sliding_layers(self) -> int:
+        """Layers that look back through `sliding_window` only."""
+        return self.attention_kinds.count(SLIDING)
+
+    # --- what the family fixes ---------------------------------------------------------------------------------------
+
+    @property
+    def norms_per_block(self) -> int:
+        """Norms over the residual stream in one block; those of queries and keys are `qk_norm`."""
+        return self._family.norms
+
+    @property
+    def qk_norm(self) -> str:
+        """How queries and keys are normed: `none`, per `head`, or over the `full` projection."""
+        return self._family.qk_norm
+
+    @property
+    def norm_bias(self) -> bool:
+        """Whether norms have a bias beside their weight."""
+        return self._family.norm_bias
+
+    @property
+    def layer_norm(self) -> bool:
+        """LayerNorm (GPT-2, GPT-NeoX) instead of RMSNorm."""
+        return self._family.norm_bias
+
+    @property
+    def fused_qkv(self) -> bool:
+        """Whether queries, keys and values come from one linear layer."""
+        return self._family.layout != "split"
+
+    @property
+    def fused_gate_up(self) -> bool:
+        """Whether gate and up come from one linear layer."""
+        return self._family.layout == "fused"
+
+    @property
+    def eager_attention(self) -> bool:
+        """Whether attention scores are held in full, tokens x tokens per head: no fused kernel serves this family."""
+        return self._family.eager
+
+    @property
+    def norm_before(self) -> bool:
+        """Whether attention and MLP read a normed stream; OLMo 2 and 3 norm what they give back instead."""
+        return self.family not in ("olmo2", "olmo3")
+
+    @property
+    def norm_behind(self) -> bool:
+        """Whether what attention and MLP give back is normed before it is added to the stream."""
+        return self.norms_per_block == 4 or not self.norm_before
+
+    @property
+    def gemma_norm(self) -> bool:
+        """Whether norms multiply by their weight in fp32, as Gemma's do."""
+        return self.family.startswith("gemma")
+
+    @property
+    def scaled_residual(self) -> bool:
+        """Whether a branch is scaled before it is added to the stream, as in Granite."""
+        return self.family.startswith("granite")
+
+    @property
+    def scaled_embeddings(self) -> bool:
+        """Whether the first block reads something else than the embeddings themselves: scaled, or positions added."""
+        return self.scaled_residual or not self.rotary
+
+    @property
+    def two_rotations(self) -> bool:
+        """Whether windowed layers rotate at another pace than the others (Gemma 3)."""
+        return self.family.startswith("gemma3") and len(set(self.layer_kinds)) > 1
+
+    @property
+    def capped_logits(self) -> bool:
+        """Whether the logits are soft-capped (Gemma 2)."""
+        return self.family == "gemma2"
+
+    @property
+    def rotary(self) -> bool:
+        """Whether positions are rotations of queries and keys; else they are learnt embeddings."""
+        return not self._family.positions
+
+    @property
+    def _family(self) -> Family:
+        return family(self.family)
+
+    # --- linear layers -----------------------------------------------------------------------------------------------
+
+    @property
     def attention_modules(self) -> tuple[str, ...]:
         """Names of the attention's linear layers, for the target `attention`."""
-        return _ATTENTION[_family(self.family).layout]
+        return ATTENTION[self._family.layout]
 
     def linear_shapes(self) -> list[LinearShape]:
-        """The linear layers of one block, attention first. Experts are not among them: they are no linear modules."""
-        return [*self.attention_shapes(), *([] if self.num_experts > 1 else self.mlp_shapes())]
+        """The linear layers of one block, attention first; in a mixture of experts, of one that has experts.
+
+        Experts in 3-D tensors are not among them: they are no linear modules.
+        """
+        return self.linear_groups()[-1].shapes
+
+    def linear_groups(self) -> list[LinearGroup]:
+        """The linear layers of all blocks: one group, or two (dense blocks first) where only some blocks have experts."""
+        attention = self.attention_shapes()
+        dense = LinearGroup(self.num_layers - self.num_expert_layers, [*attention, *self.mlp_shapes()])
+        if not self.has_experts:
+            return [dense]
+        sparse = LinearGroup(self.num_expert_layers, [*attention, *self._shared_shapes(), *self._expert_linears()])
+        return [group for group in (dense, sparse) if group.num_layers]
 
     def attention_shapes(self) -> list[LinearShape]:
         """The attention's linear layers of one block."""
@@ -171,9 +247,9 @@ class ModelFacts:
         inputs = [LinearShape(name, hidden, width) for name, width in zip(names[:-1], widths, strict=True)]
         return [*inputs, LinearShape(names[-1], q, hidden)]
 
-    def mlp_shapes(self) -> list[LinearShape]:
-        """The MLP's linear layers of one block (of one expert, in a mixture of experts)."""
-        hidden, inner, layout = self.hidden_size, self.intermediate_size, _family(self.family).layout
+    def mlp_shapes(self, width: int | None = None) -> list[LinearShape]:
+        """The linear layers of a dense block's MLP, or of one that is `width` wide."""
+        hidden, inner, layout = self.hidden_size, width or self.intermediate_size, self._family.layout
         if layout == "fused":
             return [LinearShape("gate_up_proj", hidden, 2 * inner), LinearShape("down_proj", inner, hidden)]
         if layout == "neox":
@@ -183,32 +259,50 @@ class ModelFacts:
         ups = ("gate_proj", "up_proj") if self.gated_mlp else ("up_proj",)
         return [*(LinearShape(name, hidden, inner) for name in ups), LinearShape("down_proj", inner, hidden)]
 
+    def _shared_shapes(self) -> list[LinearShape]:
+        """The experts that all tokens pass are ordinary linear layers."""
+        if not self.num_shared_expert_features:
+            return []
+        gate = [LinearShape("shared_expert_gate", self.hidden_size, 1)] if self._family.shared_expert_gate else []
+        return [*self.mlp_shapes(self.num_shared_expert_features), *gate]
+
+    def _expert_linears(self) -> list[LinearShape]:
+        if not self.experts_quantised:
+            return []
+        router = LinearShape("gate", self.hidden_size, self.num_experts)
+        return [router, *self.mlp_shapes(self.expert_intermediate_size) * self.num_experts]
+
+    # --- parameters --------------------------------------------------------------------------------------------------
+
     @property
     def num_linear_parameters(self) -> int:
         """Weights (no biases) of the linear layers of all blocks: what 4-bit quantisation covers."""
-        return self.num_layers * sum(shape.in_features * shape.out_features for shape in self.linear_shapes())
+        return sum(
+            group.num_layers * sum(shape.in_features * shape.out_features for shape in group.shapes)
+            for group in self.linear_groups()
+        )
 
     @property
     def num_expert_parameters(self) -> int:
-        """Weights of all experts of all blocks, kept as 3-D tensors; 0 without experts."""
-        if self.num_experts == 1:
+        """Weights of the routed experts that are kept as 3-D tensors, with their routers; 0 where they are linear layers."""
+        if not self.has_experts or self.experts_quantised:
             return 0
-        expert = sum(shape.in_features * shape.out_features for shape in self.mlp_shapes())
-        return self.num_layers * self.num_experts * (expert + self.hidden_size)
+        expert = sum(shape.in_features * shape.out_features for shape in self.mlp_shapes(self.expert_intermediate_size))
+        return self.num_expert_layers * self.num_experts * (expert + self.hidden_size)
 
     @property
     def num_embedding_parameters(self) -> int:
         """Input embeddings, learnt positions if any, and the output head unless it is tied to the embeddings."""
         tables = self.vocab_size * (1 if self.tied_embeddings else 2)
-        return self.hidden_size * (tables + (self.context_tokens if _family(self.family).positions else 0))
+        return self.hidden_size * (tables + (self.context_tokens if self._family.positions else 0))
 
     @property
     def num_small_parameters(self) -> int:
-        """Norms and biases."""
-        family = _family(self.family)
-        norm = self.hidden_size * (2 if family.norm_bias else 1)
-        block = family.norms * norm + self._qk_norm_parameters() + self._bias_parameters()
-        return self.num_layers * block + norm
+        """Norms, biases and attention sinks."""
+        norm = self.hidden_size * (2 if self.norm_bias else 1)
+        sinks = self.num_heads if self._family.sinks else 0
+        block = self.norms_per_block * norm + self._qk_norm_parameters() + self._attention_biases() + sinks
+        return self.num_layers * block + norm + self._mlp_biases()
 
     @property
     def num_parameters(self) -> int:
@@ -216,124 +310,27 @@ class ModelFacts:
         large = self.num_linear_parameters + self.num_expert_parameters + self.num_embedding_parameters
         return large + self.num_small_parameters
 
-    def _qk_norm_parameters(self) -> int:
-        per_head = {"none": 0, "head": 2 * self.head_dim, "full": self.q_features + self.kv_features}
-        return per_head[_family(self.family).qk_norm]
+    @property
+    def num_active_parameters(self) -> int:
+        """Those that one token meets: all of them, but for the experts it is not sent to."""
+        if not self.has_experts:
+            return self.num_parameters
+        expert = sum(shape.in_features * shape.out_features for shape in self.mlp_shapes(self.expert_intermediate_size))
+        return self.num_parameters - self.num_expert_layers * (self.num_experts - self.experts_per_token) * expert
 
-    def _bias_parameters(self) -> int:
+    def _qk_norm_parameters(self) -> int:
+        per_kind = {"none": 0, "head": 2 * self.head_dim, "full": self.q_features + self.kv_features}
+        return per_kind[self.qk_norm]
+
+    def _attention_biases(self) -> int:
         *inputs, output = self.attention_shapes()
         biases = sum(shape.out_features for shape in inputs) if self.qkv_bias else 0
-        biases += output.out_features if self.output_bias else 0
-        return biases + (sum(shape.out_features for shape in self.mlp_shapes()) if self.mlp_bias else 0)
+        return biases + (output.out_features if self.output_bias else 0)
 
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """`folder`/config.json as a table. Raises `BaseModelError` if it is missing or unreadable."""
-    path = folder / CONFIG
-    try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise BaseModelError(
-                f"{folder.name}/{CONFIG} is far too large for a configuration.", "Use the original file."
-            )
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BaseModelError(
-            f"{folder} has no {CONFIG}, so it is not a model folder.", "Choose the folder that holds config.json."
-        ) from error
-    except OSError as error:
-        raise BaseModelError(f"{path} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
-    except (ValueError, RecursionError) as error:
-        raise BaseModelError(f"{folder.name}/{CONFIG} is not readable JSON.", "Download the model again.") from error
-    if not isinstance(config, dict):
-        raise BaseModelError(f"{folder.name}/{CONFIG} holds no table of settings.", "Download the model again.")
-    return config
-
-
-def _family(name: str) -> Family:
-    return _FAMILIES.get(name, Family())
-
-
-def _facts(outer: dict[str, Any]) -> ModelFacts:
-    nested = outer.get("text_config")
-    inner: dict[str, Any] = nested if isinstance(nested, dict) else outer
-    name = str(inner.get("model_type") or outer.get("model_type") or "unknown")
-    # Gemma 3's outer configuration is called gemma3, the language model in it gemma3_text; they are the same family.
-    name = "gemma3_text" if name == "gemma3" else name
-    family = _family(name)
-    config = {**family.defaults, **{key: value for key, value in inner.items() if value is not None}}
-    hidden, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
-    kv_heads = _count(config, "num_key_value_heads", heads)
-    if config.get("head_dim") is None and hidden % heads:
-        raise _absurd("num_attention_heads", f"{heads} does not divide the hidden size of {hidden}")
-    if heads % kv_heads:
-        raise _absurd("num_key_value_heads", f"{kv_heads} does not divide the {heads} attention heads")
-    experts = _count(config, "num_local_experts", 1)
-    old = family.layout in ("neox", "gpt2")
-    attention_bias = bool(config.get("attention_bias", old))
-    return ModelFacts(
-        family=name,
-        architecture=_architecture(outer, name),
-        hidden_size=hidden,
-        num_layers=_count(config, "num_hidden_layers"),
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=_count(config, "head_dim", hidden // heads),
-        intermediate_size=_count(config, "intermediate_size", 4 * hidden if family.layout == "gpt2" else None),
-        vocab_size=_count(config, "vocab_size"),
-        context_tokens=_count(config, "max_position_embeddings"),
-        tied_embeddings=bool(config.get("tie_word_embeddings", outer.get("tie_word_embeddings", family.tied))),
-        gated_mlp=family.gated,
-        hidden_act=_activation(config),
-        sliding_window=_window(config),
-        qkv_bias=attention_bias or family.qkv_bias,
-        output_bias=attention_bias,
-        mlp_bias=bool(config.get("mlp_bias", old)),
-        dtype=_dtype(config, outer),
-        num_experts=experts,
-        has_vision="vision_config" in outer,
-        is_guess=name not in _FAMILIES or experts > 1,
-    )
-
-
-def _count(config: dict[str, Any], key: str, default: int | None = None) -> int:
-    """A whole number from 1 to the field's limit."""
-    for alias in _ALIASES.get(key, (key,)):
-        value = config.get(alias)
-        if value is None:
-            continue
-        if type(value) is not int or value < 1:
-            raise _absurd(alias, f"{str(value)[:40]!r} is not a positive whole number")
-        if value > _LIMITS[key]:
-            raise _absurd(alias, "it is larger than any model there is")
-        return value
-    if default is None:
-        raise _absurd(key, "it is missing")
-    return default
-
-
-def _absurd(key: str, why: str) -> BaseModelError:
-    return BaseModelError(
-        f"The model's {CONFIG} cannot be used: {key}: {why}.", "Download the model again, or choose another one."
-    )
-
-
-def _architecture(config: dict[str, Any], family: str) -> str:
-    names = config.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else family
-
-
-def _activation(config: dict[str, Any]) -> str:
-    names = (config.get(key) for key in ("hidden_activation", "hidden_act", "activation_function"))
-    return next((str(name) for name in names if name), "silu")
-
-
-def _window(config: dict[str, Any]) -> int | None:
-    """Tokens that a windowed layer looks back; Qwen writes a number down even where the window is switched off."""
-    if config.get("sliding_window") is None or config.get("use_sliding_window") is False:
-        return None
-    return _count(config, "sliding_window")
-
-
-def _dtype(config: dict[str, Any], outer: dict[str, Any]) -> str:
-    names = (source.get(key) for source in (config, outer) for key in ("dtype", "torch_dtype"))
-    return next((str(name).removeprefix("torch.") for name in names if name), "float32")
+    def _mlp_biases(self) -> int:
+        """Of all blocks: those of dense MLPs, and of experts and their routers."""
+        dense = (self.num_layers - self.num_expert_layers) * sum(shape.out_features for shape in self.mlp_shapes())
+        if not (self.has_experts and self._family.expert_bias):
+            return dense if self.mlp_bias else 0
+        expert = sum(shape.out_features for shape in self.mlp_shapes(self.expert_intermediate_size))
+        return (dense if self.mlp_bias else 0) + self.num_expert_layers * self.num_experts * (expert + 1)

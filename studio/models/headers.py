@@ -18,7 +18,7 @@ from studio.errors import BaseModelError
 
 INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
-_LENGTH_BYTES = 8
+LENGTH_BYTES = 8
 _MAX_DIMENSIONS = 64
 _BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -80,18 +80,27 @@ def read_header(path: Path) -> list[TensorInfo]:
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
-            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            if size < _LENGTH_BYTES or length > min(MAX_HEADER_BYTES, size - _LENGTH_BYTES):
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            if size < LENGTH_BYTES or length > min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
                 raise _damaged(path.name, "its header is longer than the file, or than any real header")
-            header = _parse(path.name, file.read(length))
+            text = file.read(length)
     except FileNotFoundError as error:
         raise BaseModelError(f"The weights file {path.name} is missing.", _AGAIN) from error
     except OSError as error:
         raise BaseModelError(
             f"{path.name} cannot be read: {error.strerror}.", "Check the file's permissions."
         ) from error
+    return parse_header(path, text, size)
+
+
+def parse_header(path: Path, text: bytes, size: int) -> list[TensorInfo]:
+    """The tensors that the header `text` of a file of `size` bytes tells of, in the order of their bytes.
+
+    Raises `BaseModelError` if they contradict themselves or the size.
+    """
+    header = _parse(path.name, text)
     header.pop("__metadata__", None)
-    data_start = _LENGTH_BYTES + length
+    data_start = LENGTH_BYTES + len(text)
     tensors = [_tensor(path, name, entry, data_start) for name, entry in header.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.num_bytes))
     _check_covers(path, tensors, data_start, size)
@@ -99,23 +108,31 @@ def read_header(path: Path) -> list[TensorInfo]:
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    """Tensor name -> file name. File names must be plain: an index never leads out of its folder."""
+    """Tensor name -> file name."""
     try:
         if path.stat().st_size > MAX_HEADER_BYTES:
             raise _damaged(path.name, "it is too large for an index")
-        index = _parse(path.name, path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
         raise BaseModelError(
             f"{path.name} cannot be read: {error.strerror}.", "Check the file's permissions."
         ) from error
-    weight_map = index.get("weight_map")
+    return parse_index(path.name, text)
+
+
+def parse_index(file_name: str, text: bytes) -> dict[str, str]:
+    """Tensor name -> file name, from an index's bytes. File names must be plain: an index never leads out of its folder.
+
+    Raises `BaseModelError` if it is damaged.
+    """
+    weight_map = _parse(file_name, text).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise _damaged(path.name, "it has no weight_map")
+        raise _damaged(file_name, "it has no weight_map")
     for name in weight_map.values():
         if not isinstance(name, str) or not name.endswith(".safetensors") or "/" in name or "\\" in name:
-            raise _damaged(path.name, f"it names {name!r}, which is no safetensors file beside it")
+            raise _damaged(file_name, f"it names {name!r}, which is no safetensors file beside it")
         if "\0" in name:
-            raise _damaged(path.name, "it names a file with a null character")
+            raise _damaged(file_name, "it names a file with a null character")
     return weight_map
 
 

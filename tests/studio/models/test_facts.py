@@ -1,13 +1,15 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studio.errors import BaseModelError
 from studio.models.facts import LinearShape, ModelFacts
+from studio.models.families import FAMILIES
 from tests.studio.models.folders import CONFIG
 
 
@@ -118,11 +120,61 @@ def test_an_unknown_architecture_is_marked_as_a_guess() -> None:
     assert facts.num_parameters == ModelFacts.from_config(CONFIG).num_parameters
 
 
-def test_experts_count_as_parameters_but_not_as_linear_layers() -> None:
-    config = numbers("mixtral", 4096, 14336, 32, 32, 8, 32000, num_local_experts=8)
+# Totals of the published files: routed experts, shared ones, routers, biases and attention sinks counted.
+EXPERTS = {
+    "Mixtral-8x7B": (numbers("mixtral", 4096, 14336, 32, 32, 8, 32000, num_local_experts=8), 46_702_792_704),
+    "Qwen1.5-MoE-A2.7B": (
+        numbers("qwen2_moe", 2048, 5632, 24, 16, 16, 151936, num_experts=60, moe_intermediate_size=1408),
+        14_315_784_192,
+    ),
+    "Qwen3-30B-A3B": (
+        numbers("qwen3_moe", 2048, 6144, 48, 32, 4, 151936, head_dim=128, num_experts=128, moe_intermediate_size=768),
+        30_532_122_624,
+    ),
+    "OLMoE-1B-7B": (numbers("olmoe", 2048, 1024, 16, 16, 16, 50304, num_experts=64), 6_919_161_856),
+    "gpt-oss-20b": (
+        numbers("gpt_oss", 2880, 2880, 24, 64, 8, 201088, head_dim=64, num_local_experts=32),
+        20_914_757_184,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_mixtures_of_experts_are_counted_exactly(name: str) -> None:
+    config, published = EXPERTS[name]
     facts = ModelFacts.from_config(config)
-    assert facts.num_parameters == 46_702_792_704
+    assert facts.num_parameters == published
+    assert facts.num_active_parameters < published / 2
+    assert not facts.is_guess
+
+
+def test_experts_are_no_linear_layers() -> None:
+    """transformers 5 keeps them as 3-D tensors, which 4-bit quantisation passes over."""
+    facts = ModelFacts.from_config(EXPERTS["Mixtral-8x7B"][0])
     assert {shape.name for shape in facts.linear_shapes()} == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert facts.num_expert_parameters > 0.9 * facts.num_parameters
+
+
+def test_a_stack_with_one_linear_layer_per_expert_quantises_them() -> None:
+    facts = ModelFacts.from_config(EXPERTS["Mixtral-8x7B"][0])
+    other = replace(facts, experts_quantised=True)
+    assert other.num_parameters == facts.num_parameters
+    assert other.num_expert_parameters == 0
+    assert other.num_linear_parameters > 0.98 * facts.num_parameters
+
+
+def test_experts_in_an_unknown_architecture_are_guessed() -> None:
+    more = {"n_routed_experts": 8, "moe_intermediate_size": 32, "n_shared_experts": 2, "first_k_dense_replace": 1}
+    facts = ModelFacts.from_config({**CONFIG, "model_type": "brandnew", **more})
+    assert facts.is_guess
+    assert (facts.num_dense_layers, facts.num_shared_expert_features) == (1, 64)
+
+
+def test_layer_types_of_the_configuration_count() -> None:
+    kinds = ["sliding_attention", "full_attention"]
+    facts = ModelFacts.from_config({**CONFIG, "model_type": "olmo3", "sliding_window": 64, "layer_types": kinds})
+    assert facts.layer_kinds == ("sliding", "full")
+    assert facts.num_sliding_layers == 1
 
 
 @pytest.mark.parametrize(
@@ -139,6 +191,19 @@ def test_experts_count_as_parameters_but_not_as_linear_layers() -> None:
         ({"num_attention_heads": 7}, "num_attention_heads"),
         ({"num_key_value_heads": 3}, "num_key_value_heads"),
         ({"head_dim": 0}, "head_dim"),
+        ({"num_key_value_heads": 8}, "num_key_value_heads"),
+        ({"hidden_size": float("nan")}, "hidden_size"),
+        ({"hidden_size": 10**5000}, "hidden_size"),
+        ({"hidden_size": -(10**5000)}, "hidden_size"),
+        ({"vocab_size": [[[{"a": 1}]]]}, "vocab_size"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings"),
+        ({"attention_bias": 1}, "attention_bias"),
+        ({"layer_types": ["full_attention"], "sliding_window": 8}, "layer_types"),
+        ({"layer_types": "sliding", "sliding_window": 8}, "layer_types"),
+        ({"num_local_experts": -1}, "num_local_experts"),
+        ({"num_local_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok"),
+        ({"model_type": "qwen3_moe", "mlp_only_layers": ["first"]}, "mlp_only_layers"),
+        ({"hidden_size": 1 << 18, "intermediate_size": 1 << 22, "num_hidden_layers": 1 << 12}, "num_hidden_layers"),
     ],
 )
 def test_absurd_values_are_refused_by_name(change: dict[str, Any], field: str) -> None:
@@ -163,13 +228,56 @@ def test_only_the_configuration_is_needed(tmp_path: Path) -> None:
     assert ModelFacts.from_folder(tmp_path).dtype == "bfloat16"
 
 
-ANYTHING = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers()))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([1, 2, 4, 64]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(
+    [
+        *CONFIG,
+        *(
+            "text_config",
+            "head_dim",
+            "sliding_window",
+            "use_sliding_window",
+            "layer_types",
+            "attention_bias",
+            "mlp_bias",
+        ),
+        *("num_local_experts", "num_experts", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"),
+        *("shared_expert_intermediate_size", "n_shared_experts", "mlp_only_layers", "decoder_sparse_step"),
+        *("first_k_dense_replace", "max_window_layers", "sliding_window_pattern", "no_rope_layer_interval"),
+        *("hidden_act", "dtype", "n_embd", "n_layer", "n_head", "attn_logit_softcapping", "use_parallel_residual"),
+    ]
+)
+MODEL_TYPES = st.sampled_from([*FAMILIES, "gemma3", "brandnew"])
 
 
-@given(st.dictionaries(st.sampled_from([*CONFIG, "text_config", "head_dim", "sliding_window"]), ANYTHING))
-def test_any_value_in_any_field_ends_in_facts_or_a_plain_refusal(change: dict[str, Any]) -> None:
+def facts_or_refusal(config: dict[str, Any]) -> None:
     try:
-        facts = ModelFacts.from_config({**CONFIG, **change})
-    except BaseModelError:
+        facts = ModelFacts.from_config(config)
+    except BaseModelError as error:
+        refusal = error.message
+    else:
+        refusal = ""
+    if refusal:
+        assert "config.json cannot be used: " in refusal
+        assert len(refusal) < 300
         return
-    assert facts.num_parameters > 0
+    assert 0 < facts.num_parameters < 10**15
+    assert 0 < facts.num_active_parameters <= facts.num_parameters
+    assert len(facts.layer_kinds) == facts.num_layers == sum(group.num_layers for group in facts.linear_groups())
+    assert all(min(shape[1:]) > 0 for shape in facts.linear_shapes())
+    json.dumps(vars(facts))
+
+
+@settings(max_examples=400)
+@given(MODEL_TYPES, st.dictionaries(KEYS, JSON, max_size=6))
+def test_any_value_in_any_field_ends_in_facts_or_a_plain_refusal(family: str, change: dict[str, Any]) -> None:
+    facts_or_refusal({**CONFIG, "model_type": family, **change})
+
+
+@given(st.dictionaries(KEYS | st.text(max_size=8), JSON, max_size=8))
+def test_any_table_at_all_ends_in_facts_or_a_plain_refusal(config: dict[str, Any]) -> None:
+    facts_or_refusal(config)

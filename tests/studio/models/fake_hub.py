@@ -1,0 +1,102 @@
+"""A Hugging Face hub of a few files on this computer: the addresses, headers and refusals of the real one."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class FakeHub:
+    """`models`: id -> file -> content. `refusals`: id -> status and error code. `heard`: (path, headers) of each request."""
+
+    models: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    heard: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    knows_ranges: bool = True
+    elsewhere: str = ""
+    url: str = ""
+    sent_bytes: int = 0
+
+    @property
+    def files_asked_for(self) -> list[str]:
+        return [path.rsplit("/", 1)[-1] for path, _ in self.heard]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: FakeHub
+
+    def do_GET(self) -> None:
+        path = unquote(self.path)
+        self.hub.heard.append((path, dict(self.headers.items())))
+        match = re.fullmatch(r"/(?:cdn/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        if match is None:
+            self._refuse(404, "")
+            return
+        model, revision, file = match.groups()
+        if model in self.hub.refusals:
+            self._refuse(*self.hub.refusals[model])
+        elif model not in self.hub.models:
+            self._refuse(401, "RepoNotFound")
+        elif revision not in ("main", COMMIT):
+            self._refuse(404, "RevisionNotFound")
+        elif file not in self.hub.models[model]:
+            self._refuse(404, "EntryNotFound")
+        elif self.hub.elsewhere and not path.startswith("/cdn/") and file != "config.json":
+            self.send_response(302)
+            self.send_header("Location", f"{self.hub.elsewhere}/cdn{self.path}")
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.end_headers()
+        else:
+            self._send(self.hub.models[model][file])
+
+    def _send(self, content: bytes) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        part = content
+        if asked and self.hub.knows_ranges:
+            first, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
+            part = content[first : last + 1]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        try:
+            for start in range(0, len(part), 1 << 14):
+                self.wfile.write(part[start : start + (1 << 14)])
+                self.hub.sent_bytes += len(part[start : start + (1 << 14)])
+        except OSError:
+            pass  # the reader has seen enough
+
+    def _refuse(self, status: int, code: str) -> None:
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def running(hub: FakeHub) -> Iterator[FakeHub]:
+    """The hub at work on a free port of 127.0.0.1."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
