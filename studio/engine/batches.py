@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -28,14 +29,38 @@ WIDTH_MULTIPLE = 64
 
 
 @dataclass(frozen=True)
+class Boundaries:
+    """Where conversations begin in a batch read row by row: S + 1 offsets (int32, 0 first, B x T last), and the longest."""
+
+    starts_S: Tensor
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Boundaries:
+        """From the length of each stretch, padding included as a stretch of its own."""
+        return cls(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), max(lengths))
+
+
+@dataclass(frozen=True)
 class MicroBatch:
-    """What one forward pass sees. `targets_BT` holds the token to be predicted at each position, or `IGNORED`."""
+    """What one forward pass sees.
+
+    `targets_BT` holds the token to be predicted at each position, or `IGNORED`; `supervised_N` says where it is not
+    ignored, as offsets into the flattened batch. That is worked out here, on the CPU: asking the card for it later would
+    make both wait.
+    """
 
     ids_BT: Tensor
     positions_BT: Tensor
     targets_BT: Tensor
+    supervised_N: Tensor
+    boundaries: Boundaries
     num_tokens: int
-    num_supervised: int
+
+    @property
+    def num_supervised(self) -> int:
+        """Tokens that are learnt from."""
+        return len(self.supervised_N)
 
 
 @dataclass(frozen=True)
@@ -182,6 +207,7 @@ def collate(rows: Sequence[Sequence[Example]], pad_id: int, multiple: int = 1) -
     ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
     targets_BT = torch.full((len(rows), width), IGNORED, dtype=torch.long)
     positions_BT = torch.zeros((len(rows), width), dtype=torch.long)
+    lengths: list[int] = []
     for b, row in enumerate(rows):
         start = 0
         for example in row:
@@ -192,6 +218,7 @@ def collate(rows: Sequence[Sequence[Example]], pad_id: int, multiple: int = 1) -
             wanted = [i if t else IGNORED for i, t in zip(example.ids[1:], example.trained[1:], strict=True)]
             targets_BT[b, start : end - 1] = torch.tensor(wanted, dtype=torch.long)
             start = end
+        lengths += [len(example.ids) for example in row] + ([width - start] if start < width else [])
         # A row of one example goes on counting, so that it is not taken for a packed one; a packed row counts anew.
         first = start if len(row) == 1 else 0
         positions_BT[b, start:] = torch.arange(first, first + width - start)
@@ -199,6 +226,7 @@ def collate(rows: Sequence[Sequence[Example]], pad_id: int, multiple: int = 1) -
         ids_BT=ids_BT,
         positions_BT=positions_BT,
         targets_BT=targets_BT,
+        supervised_N=torch.nonzero(targets_BT.flatten() != IGNORED).squeeze(1),
+        boundaries=Boundaries.of(lengths),
         num_tokens=sum(len(example.ids) for row in rows for example in row),
-        num_supervised=int((targets_BT != IGNORED).sum()),
     )

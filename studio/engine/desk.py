@@ -17,6 +17,7 @@ import torch
 from peft import PeftModel
 
 from studio import files
+from studio.engine.lean import make_lean
 from studio.engine.load import LoadedBase, base_key, load_base
 from studio.engine.overlay import NAME, lay_on, take_off
 from studio.errors import AdapterError
@@ -73,9 +74,20 @@ class Desk:
         """A fresh overlay to be trained, alone on the base."""
         bare = take_off(self.model)
         self._attached.clear()
-        overlaid = lay_on(bare, spec, seed)
+        try:
+            overlaid = lay_on(bare, spec, seed)
+        except torch.OutOfMemoryError:
+            # Some layers carry matrices by now: a base half overlaid is no base.
+            self.clear()
+            raise
         self._model = overlaid
         return overlaid
+
+    def drop_overlay(self) -> None:
+        """The base alone again, if there is one: what was laid on it is gone, and its memory free."""
+        if self._model is not None:
+            self._model = take_off(self._model)
+            self._attached.clear()
 
     def keep_overlay(self, folder: Path) -> None:
         """The overlay just trained is the one saved in `folder`: it need not be read again."""
@@ -124,6 +136,8 @@ class Desk:
         else:
             self._model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name)
             missing = []
+        # Chat computes as training does, or a sample and an answer to the same prompt could differ.
+        make_lean(self.model)
         if any("lora" in key and f".{name}." in key for key in missing):
             raise AdapterError(
                 f"{record.name} lacks weights for some layers of this base.", "It belongs to another base."

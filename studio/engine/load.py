@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from studio.errors import BaseModelError, OutOfMemoryError
 from studio.recipe.recipe import Base as BaseSpec
 
+_DROPOUTS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "embd_dropout", "hidden_dropout", "resid_pdrop")
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -64,7 +65,8 @@ def load_base(path: Path, spec: BaseSpec, device: torch.device) -> LoadedBase:
     try:
         model = AutoModelForCausalLM.from_pretrained(
             path,
-            quantization_config=_quantisation(spec),
+            config=config_of(path),
+            quantization_config=quantisation_of(spec),
             dtype=DTYPES[spec.compute_dtype],
             device_map={"": device},
             attn_implementation=attention_of(path),
@@ -88,6 +90,16 @@ def load_base(path: Path, spec: BaseSpec, device: torch.device) -> LoadedBase:
     return LoadedBase(base_key(path, spec), path, model, load_tokenizer(path), device, time.perf_counter() - began)
 
 
+def config_of(path: Path) -> Any:
+    """The base's configuration, its own dropout switched off: that was for its pretraining, an overlay's is the recipe's."""
+    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    text = config.get_text_config()
+    for name in _DROPOUTS:
+        if hasattr(text, name):
+            setattr(text, name, 0.0)
+    return config
+
+
 def attention_of(path: Path) -> str:
     """PyTorch's fused attention, or the plain one for the families that it cannot serve (Gemma 2 caps its scores)."""
     config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -95,7 +107,8 @@ def attention_of(path: Path) -> str:
     return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
 
 
-def _quantisation(spec: BaseSpec) -> BitsAndBytesConfig | None:
+def quantisation_of(spec: BaseSpec) -> BitsAndBytesConfig | None:
+    """What transformers is told; None for 16 bit."""
     if spec.quantisation == "none":
         return None
     if spec.quantisation == "int8":

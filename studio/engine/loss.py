@@ -40,8 +40,16 @@ class LogitShape:
         cap = getattr(text, "final_logit_softcapping", None)
         return cls(scale, None if cap is None else float(cap))
 
+    def apply_(self, logits: Tensor) -> Tensor:
+        """Apply it in place."""
+        if self.scale != 1.0:
+            logits.mul_(self.scale)
+        if self.cap is not None:
+            logits.div_(self.cap).tanh_().mul_(self.cap)
+        return logits
+
     def __call__(self, logits: Tensor) -> Tensor:
-        """Apply it; returns `logits` itself where nothing is to be done."""
+        """Apply it where autograd watches; returns `logits` itself where nothing is to be done."""
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.cap is not None:
@@ -50,7 +58,12 @@ class LogitShape:
 
 
 def supervised_loss(
-    hidden: Tensor, head: nn.Module, targets: Tensor, shape: LogitShape = LogitShape(), chunk_rows: int = CHUNK_ROWS
+    hidden: Tensor,
+    head: nn.Module,
+    targets: Tensor,
+    shape: LogitShape = LogitShape(),
+    chunk_rows: int = CHUNK_ROWS,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Sum of -log p(target) over the supervised tokens, in fp32, as a scalar that carries gradient.
 
@@ -60,9 +73,11 @@ def supervised_loss(
         targets: (...), the token to be predicted *at* each position, `IGNORED` where there is none.
         shape: what the family does to its logits.
         chunk_rows: tokens whose logits are in memory at once: `chunk_rows * V * 6` bytes in 16 bit.
+        rows: (N,), where targets are not `IGNORED`, as offsets into the flattened batch; looked for if not given.
     """
     targets = targets.reshape(-1)
-    rows = torch.nonzero(targets != IGNORED).squeeze(1)
+    if rows is None:
+        rows = torch.nonzero(targets != IGNORED).squeeze(1)
     if rows.numel() == 0:
         # Nothing to learn here, but the graph must stay whole: a rank or a micro-batch without supervision is legal.
         return hidden.float().sum() * 0.0
@@ -91,24 +106,16 @@ class _FrozenHeadLoss(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, shape: LogitShape, chunk_rows: int
     ) -> Tensor:
-        wants_gradient = ctx.needs_input_grad[0]
-        gradient_NH = torch.empty_like(hidden_NH) if wants_gradient else None
+        gradient_NH = torch.empty_like(hidden_NH) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden_NH.device)
         for start in range(0, hidden_NH.shape[0], chunk_rows):
             chunk = slice(start, start + chunk_rows)
-            raw_CV = hidden_NH[chunk] @ weight_VH.T
-            logits_CV = shape(raw_CV.float())
-            targets_C = targets_N[chunk, None]
-            log_sum_C1 = torch.logsumexp(logits_CV, dim=1, keepdim=True)
-            total += (log_sum_C1 - logits_CV.gather(1, targets_C)).sum()
-            if gradient_NH is None:
-                continue
-            slope_CV = _slope(logits_CV, shape)
-            d_logits_CV = logits_CV.sub_(log_sum_C1).exp_()  # softmax, in place of the logits
-            d_logits_CV.scatter_add_(1, targets_C, torch.full_like(log_sum_C1, -1.0))
-            if slope_CV is not None:
-                d_logits_CV.mul_(slope_CV)
-            gradient_NH[chunk] = d_logits_CV.to(weight_VH.dtype) @ weight_VH
+            loss, gradient_CH = _chunk_loss(
+                hidden_NH[chunk], weight_VH, targets_N[chunk, None], shape, gradient_NH is not None
+            )
+            total += loss
+            if gradient_NH is not None and gradient_CH is not None:
+                gradient_NH[chunk] = gradient_CH
         if gradient_NH is not None:
             ctx.save_for_backward(gradient_NH)
         return total
@@ -119,8 +126,33 @@ class _FrozenHeadLoss(torch.autograd.Function):
         return gradient_NH * grad_outputs[0].to(gradient_NH.dtype), None, None, None, None
 
 
+def _chunk_loss(
+    hidden_CH: Tensor, weight_VH: Tensor, targets_C1: Tensor, shape: LogitShape, wants_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Summed loss of some rows and, if wanted, its gradient with respect to their hidden states.
+
+    Holds six bytes per logit in 16 bit: the product and its fp32 copy, then that copy and its 16-bit gradient. Soft-capped
+    families need two more.
+    """
+    logits_CV = shape.apply_((hidden_CH @ weight_VH.T).float())
+    wanted_C1 = logits_CV.gather(1, targets_C1)
+    slope_CV = _slope(logits_CV, shape) if wants_gradient else None
+    max_C1 = logits_CV.amax(dim=1, keepdim=True)
+    exp_CV = logits_CV.sub_(max_C1).exp_()  # in place of the logits
+    sum_C1 = exp_CV.sum(dim=1, keepdim=True)
+    loss = (sum_C1.log() + max_C1 - wanted_C1).sum()
+    if not wants_gradient:
+        return loss, None
+    d_logits_CV = exp_CV.div_(sum_C1)  # the softmax
+    d_logits_CV.scatter_add_(1, targets_C1, torch.full_like(sum_C1, -1.0))
+    if slope_CV is not None:
+        d_logits_CV.mul_(slope_CV)
+        del slope_CV
+    return loss, d_logits_CV.to(weight_VH.dtype) @ weight_VH
+
+
 def _slope(logits_CV: Tensor, shape: LogitShape) -> Tensor | float | None:
     """d shaped / d raw: `scale * (1 - tanh^2)`, from the shaped logits themselves."""
     if shape.cap is not None:
-        return (1.0 - (logits_CV / shape.cap).square()) * shape.scale
+        return (logits_CV / shape.cap).square_().neg_().add_(1.0).mul_(shape.scale)
     return None if shape.scale == 1.0 else shape.scale

@@ -15,7 +15,9 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
+from studio.engine.lean import make_lean
 from studio.errors import AdapterError
 from studio.recipe.recipe import Adapter
 
@@ -33,6 +35,8 @@ def lay_on(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
         target_modules=_targets(model, adapter),
         use_rslora=adapter.rslora,
         use_dora=adapter.dora,
+        # GPT-2 keeps its weights the other way round, unless bitsandbytes has quantised them.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -43,6 +47,7 @@ def lay_on(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
             f"No layer of this base is called {adapter.targets}.", 'Use targets = "all-linear", or names of its layers.'
         ) from error
     assert isinstance(overlaid, PeftModel)
+    make_lean(overlaid)
     return overlaid
 
 

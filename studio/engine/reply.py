@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from studio.engine.attention import for_answers
 from studio.engine.template import render
 from studio.errors import DataError
 
@@ -72,18 +73,19 @@ def reply(
     was_training = model.training
     model.eval()
     try:
-        for token in _tokens(model, ids, sampling, min(sampling.max_tokens, room)):
-            if token in ends:
-                break
-            answer.append(token)
-            text = tokenizer.decode(answer, skip_special_tokens=True)
-            # A token may end in the middle of a character; the replacement mark says so.
-            if len(text) > len(shown) and not text.endswith("\ufffd"):
-                on_text(text[len(shown) :])
-                shown = text
-            if should_stop():
-                stopped = True
-                break
+        with for_answers(model):
+            for token in _tokens(model, ids, sampling, min(sampling.max_tokens, room)):
+                if token in ends:
+                    break
+                answer.append(token)
+                text = tokenizer.decode(answer, skip_special_tokens=True)
+                # A token may end in the middle of a character; the replacement mark says so.
+                if len(text) > len(shown) and not text.endswith("\ufffd"):
+                    on_text(text[len(shown) :])
+                    shown = text
+                if should_stop():
+                    stopped = True
+                    break
     finally:
         model.train(was_training)
     text = tokenizer.decode(answer, skip_special_tokens=True)
@@ -96,7 +98,8 @@ def reply(
 def _tokens(model: torch.nn.Module, ids: list[int], sampling: Sampling, max_tokens: int) -> Iterator[int]:
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(sampling.seed)
-    cache = DynamicCache()
+    config: Any = model.config
+    cache = DynamicCache(config=config.get_text_config())
     step_ids = torch.tensor([ids], device=device)
     for _ in range(max_tokens):
         logits_V = (

@@ -1,8 +1,10 @@
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.engine.batches import Layout, Schedule, best_fit, collate, encode_all, micro_batches
+from studio.engine.batches import Boundaries, Layout, Schedule, best_fit, collate, encode_all, micro_batches
 from studio.engine.loss import IGNORED
 from studio.engine.template import Example
 from studio.recipe.recipe import Training
@@ -79,3 +81,51 @@ def test_cut_rows_are_counted_and_rows_without_an_answer_left_are_dropped():
 def test_tensors_are_what_models_expect():
     batch = collate([[Example((1, 2), (True, True), 0)]], pad_id=0)
     assert {batch.ids_BT.dtype, batch.targets_BT.dtype, batch.positions_BT.dtype} == {torch.long}
+
+
+def starts(batch):
+    """The conversations' beginnings, as the positions tell them: padding behind a packed row counts anew as well."""
+    return batch.boundaries.starts_S.tolist()
+
+
+def test_boundaries_are_where_conversations_begin_and_padding_is_a_stretch_of_its_own():
+    a, b, c = (Example(tuple(range(5, 5 + n)), (True,) * n, n) for n in (3, 2, 6))
+    # One row of 3 + 2 tokens, filled up to 8: it reads 0..2, 3..4, 5..7.
+    packed = collate([[a, b]], pad_id=0, multiple=8)
+    assert (starts(packed), packed.boundaries.longest) == ([0, 3, 5, 8], 3)
+    # Rows of 6 and of 3 + 2 tokens: the second is one short of the first, and begins behind all of it.
+    rows = collate([[c], [a, b]], pad_id=0)
+    assert (starts(rows), rows.boundaries.longest) == ([0, 6, 9, 11, 12], 6)
+    # Nothing to fill up: no empty stretch.
+    assert starts(collate([[a]], pad_id=0)) == [0, 3]
+    assert packed.boundaries.starts_S.dtype == torch.int32
+    # Padding may be the longest stretch of all.
+    assert collate([[b]], pad_id=0, multiple=64).boundaries.longest == 62
+
+
+@given(examples, st.booleans(), st.integers(1, 3), st.sampled_from([1, 16]))
+def test_boundaries_cover_the_batch_and_cut_it_where_positions_restart(rows, packing, micro_batch_rows, multiple):
+    for batch in micro_batches(rows, Layout(packing, 0, micro_batch_rows=micro_batch_rows, multiple=multiple)):
+        begun = starts(batch)
+        lengths = [end - start for start, end in pairwise(begun)]
+        assert (begun[0], begun[-1]) == (0, batch.ids_BT.numel())
+        assert min(lengths) >= 1
+        assert max(lengths) == batch.boundaries.longest
+        restarts = torch.nonzero(batch.positions_BT.flatten() == 0).flatten().tolist()
+        assert set(restarts) <= set(begun[:-1])
+        # No stretch reaches from one row into the next.
+        assert set(range(0, batch.ids_BT.numel(), batch.ids_BT.shape[1])) <= set(begun)
+
+
+@given(examples, st.booleans())
+def test_supervised_offsets_are_those_of_the_targets(rows, packing):
+    for batch in micro_batches(rows, Layout(packing, 0, micro_batch_tokens=64, multiple=16)):
+        targets = batch.targets_BT.flatten()
+        assert batch.num_supervised == int((targets != IGNORED).sum())
+        assert bool((targets[batch.supervised_N] != IGNORED).all())
+        assert len(set(batch.supervised_N.tolist())) == batch.num_supervised
+
+
+def test_boundaries_from_lengths():
+    found = Boundaries.of([4, 1, 7])
+    assert (found.starts_S.tolist(), found.longest) == ([0, 4, 5, 12], 7)
