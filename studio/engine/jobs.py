@@ -1,4 +1,4 @@
-"""Work that needs no card, one job per process: imports and merges."""
+"""Work that needs no card, one job per process: imports, merges and dry runs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from studio.engine.compare import agreement
 from studio.engine.imports import import_base
 from studio.engine.measure import peak_rss_bytes
 from studio.engine.merge import merge
+from studio.engine.trace import trace
 from studio.library import adapter as library
 from studio.models.bases import find_base
 from studio.places import Workspace
+from studio.recipe.fields import from_dict
 from studio.runs import events as e
 
 # A merged model is compared with base + adapter, one after the other, if one in fp32 fits into this share of free memory.
@@ -34,6 +36,8 @@ def work(workspace: Workspace, folder: Path) -> int:
     def act() -> None:
         if job["kind"] == "import":
             result = import_base(workspace, arguments["source"], arguments.get("name"), progress)
+        elif job["kind"] == "trace":
+            result = _trace(folder, arguments)
         else:
             assert job["kind"] == "merge", job["kind"]
             result = _merge(workspace, arguments, progress)
@@ -44,6 +48,13 @@ def work(workspace: Workspace, folder: Path) -> int:
     for failed in failures:
         events.post(failed)
     return 2 if failures else 0
+
+
+def _trace(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The dry run takes a configuration alone; transformers wants it in a folder."""
+    files.write_json(folder / "base" / "config.json", arguments["config"])
+    traced = trace(folder / "base", from_dict(arguments["recipe"]))
+    return {"total_bytes": traced.total_bytes, "terms": traced.terms, "peaks": traced.peaks, "busiest": traced.busiest}
 
 
 def _merge(workspace: Workspace, arguments: dict[str, Any], progress: Any) -> dict[str, Any]:

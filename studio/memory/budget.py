@@ -1,17 +1,17 @@
 """How much memory a training run will take, term by term, before anything is loaded. Pure arithmetic on plain numbers.
 
-Every number is an estimate. Symbols: T tokens per micro-batch, H hidden size, K key-value width, M MLP width, L layers,
-V vocabulary, r rank. The constants of the activations were measured with torch's memory tracker on four Llama-like models
-with PEFT on all linear layers in bfloat16; those of the overhead are fitted to published peaks (allocated beside what the
-driver showed) of packed QLoRA runs with a chunked loss.
+Every number is an estimate, and each has a derivation: what is held throughout is counted here, parameter by parameter; what
+comes and goes within a step is rehearsed operation by operation (`studio.memory.step`). `overlay estimate --trace` runs the real
+code dry and arrives at the same bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from studio.memory.setup import Setup
+from studio.memory.step import Step, last_gradient, step
 from studio.models.facts import LinearShape, ModelFacts
 from studio.recipe.recipe import Recipe
 
@@ -24,13 +24,13 @@ _BLOCK_WEIGHTS = 64  # weights per quantisation constant (Dettmers et al. 2023, 
 _BLOCK_CONSTANTS = 256  # constants per constant of the second level
 _OPTIMIZER_BLOCK = 256  # elements per scale of an 8-bit state (bitsandbytes since 0.44)
 _OPTIMIZER_FLOOR = 4096  # smaller tensors keep 32-bit states (bitsandbytes, min_8bit_size)
-# Bytes per token at 2 bytes per element: factors of H, K and M.
-_SAVED = (16.2, 4.0, 8.0)
-_BACKWARD_PEAK = (25.7, 4.2, 12.2)
-_OFFLOAD_BUFFERS = 2
+_LARGEST_SMALL = 8 * (_OPTIMIZER_FLOOR - 1)  # bytes
+# CUDA context, cuBLAS and the libraries' code, and what the allocator holds in blocks of 2 MiB and more without using it: the
+# straight line through eight published pairs of (allocated, driver's figure) of packed runs with a chunked loss.
 _CONTEXT_BYTES = 900_000_000
 _FRAGMENTATION = 0.105
-_FRAGMENTATION_FULL_LOGITS = 0.30
+# The logits of a whole micro-batch leave holes that nothing else fills: of the size of one to two of their fp32 copies.
+_LOGIT_HOLES = 1.5
 
 
 @dataclass(frozen=True)
@@ -46,41 +46,74 @@ class Term:
 
 @dataclass(frozen=True)
 class Budget:
-    """The terms in the order of `TERM_NAMES`. `is_guess` if the model's architecture was guessed."""
+    """What a run holds at its peak.
+
+    `terms` are the tensors, in the order of `TERM_NAMES`; `context` is what the process holds besides and no tensor
+    accounts for. `correction_bytes` is what earlier runs on this computer have taught about the latter. `is_guess` if the
+    model's architecture was guessed.
+    """
 
     terms: tuple[Term, ...]
+    context: Term
+    correction_bytes: int = 0
     is_guess: bool = False
 
     @property
     def total_bytes(self) -> int:
-        """All terms together: what the driver's tool would show for the process at its peak."""
+        """Peak of the tensors, as torch's allocator counts them: the sum of `terms`."""
         return sum(term.bytes for term in self.terms)
 
     @property
-    def allocated_bytes(self) -> int:
-        """Peak of the tensors alone, as torch's allocator counts them: all terms but the overhead."""
-        return sum(term.bytes for term in self.terms if term.name != "overhead")
+    def raw_process_bytes(self) -> int:
+        """`process_bytes` without what this computer has taught."""
+        return self.total_bytes + self.context.bytes
+
+    @property
+    def process_bytes(self) -> int:
+        """What the driver's tool would show for the process at its peak: does it fit on the card?"""
+        return self.raw_process_bytes + self.correction_bytes
+
+    @property
+    def shown(self) -> tuple[Term, ...]:
+        """The terms for people: they add up to `process_bytes`, the last one holding all that is fixed cost."""
+        *large, working = self.terms
+        formula = f"{working.formula} + {self.context.formula}"
+        if self.correction_bytes:
+            formula += f" {self.correction_bytes / 1e9:+.2f} GB measured on this computer"
+        size = working.bytes + self.context.bytes + self.correction_bytes
+        driven_by = (*self.context.driven_by, *working.driven_by)
+        return (*large, Term(working.name, self.context.label, size, formula, driven_by))
 
     def term(self, name: str) -> Term:
         """The term of that name, one of `TERM_NAMES`."""
         return next(term for term in self.terms if term.name == name)
 
 
-def budget(facts: ModelFacts, recipe: Recipe) -> Budget:
+def budget(facts: ModelFacts, recipe: Recipe, correction_bytes: int = 0) -> Budget:
     """The estimate for our own engine. Raises `RecipeError` if a target is no module of this model."""
-    return budget_of(facts, Setup.of(facts, recipe))
+    return budget_of(facts, Setup.of(facts, recipe), correction_bytes)
 
 
-def budget_of(facts: ModelFacts, setup: Setup) -> Budget:
+def budget_of(facts: ModelFacts, setup: Setup, correction_bytes: int = 0) -> Budget:
     """The estimate for any setup."""
+    found = _budget_at(facts, setup, step(facts, setup), correction_bytes)
+    if not setup.gradients_at_end:
+        return found
+    # Without checkpoints or adapters to speak of, the gradients themselves decide: all are there when the last is made.
+    end = _budget_at(facts, replace(setup, gradients_held=1.0), last_gradient(facts, setup), correction_bytes)
+    return max(found, end, key=lambda candidate: candidate.total_bytes)
+
+
+def _budget_at(facts: ModelFacts, setup: Setup, held: Step, correction_bytes: int) -> Budget:
     static = (weights(facts, setup), adapter(facts, setup), gradients(facts, setup), optimizer(facts, setup))
-    dynamic = (activations(facts, setup), logits(facts, setup))
-    return Budget((*static, *dynamic, overhead(setup, sum(term.bytes for term in dynamic))), facts.is_guess)
+    dynamic = (activations(facts, setup, held), logits(facts, setup, held), overhead(held))
+    beside = context(facts, setup, sum(term.bytes for term in dynamic))
+    return Budget((*static, *dynamic), beside, correction_bytes, facts.is_guess)
 
 
 def verdict(budget: Budget, card_bytes: int, other_bytes: int = 0) -> str:
     """`fits`, `tight` or `over` on a card of `card_bytes` of which other programs hold `other_bytes`."""
-    used = budget.total_bytes + other_bytes
+    used = budget.process_bytes + other_bytes
     if used <= FITS_FRACTION * card_bytes:
         return "fits"
     return "tight" if used <= TIGHT_FRACTION * card_bytes else "over"
@@ -96,17 +129,20 @@ def trainable_parameters(facts: ModelFacts, recipe: Recipe) -> tuple[int, int]:
 
 
 def weights(facts: ModelFacts, setup: Setup) -> Term:
-    """The frozen base: linear layers quantised; embeddings, head, norms, biases and experts as they are."""
-    linear = facts.num_layers * sum(quantised_bytes(shape, setup) for shape in facts.linear_shapes())
+    """The base: linear layers quantised; embeddings, head, norms, biases and experts as they are."""
+    linear = sum(
+        group.num_layers * sum(quantised_bytes(shape, setup) for shape in group.shapes)
+        for group in facts.linear_groups()
+    )
     large = facts.num_embedding_parameters + facts.num_expert_parameters
     rest = large * setup.embedding_bytes + facts.num_small_parameters * setup.small_bytes
     count = facts.num_linear_parameters
+    unquantised = "embeddings, head and experts" if facts.num_expert_parameters else "embeddings and head"
     return Term(
         "weights",
         "Base weights",
         round(linear + rest),
-        f"{count:,} weights x {linear / max(count, 1):.3f} bytes + {large:,} x {setup.embedding_bytes} bytes"
-        " (embeddings and head)",
+        f"{count:,} weights x {linear / max(count, 1):.3f} bytes + {large:,} x {setup.embedding_bytes} bytes ({unquantised})",
         ("base.id", "base.quantisation", "base.double_quantisation"),
     )
 
@@ -130,117 +166,119 @@ def quantised_bytes(shape: LinearShape, setup: Setup) -> float:
 
 
 def adapter_tensors(facts: ModelFacts, setup: Setup) -> list[int]:
-    """Elements of each trainable tensor: A (r x in) and B (out x r) per target, and DoRA's lengths (out)."""
+    """Elements of each trainable tensor: A (r x in) and B (out x r) per target, and DoRA's lengths (out).
+
+    PEFT adapts fused experts as well, down with r, gate and up together with 2 r, and their router with r.
+    """
     block: list[int] = []
     for shape in setup.targets:
         block += [setup.rank * shape.in_features, setup.rank * shape.out_features]
         block += [shape.out_features] if setup.dora else []
-    return block * facts.num_layers
+    experts: list[int] = []
+    if setup.expert_rank:
+        width, hidden = facts.expert_intermediate_size, facts.hidden_size
+        shared = facts.num_experts * setup.expert_rank
+        router = [setup.expert_rank * hidden, setup.expert_rank * facts.num_experts]
+        experts = [shared * width, shared * hidden, 2 * shared * hidden, 2 * shared * 2 * width, *router]
+    return block * facts.num_layers + experts * facts.num_expert_layers
+
+
+def trained_tensors(facts: ModelFacts, setup: Setup) -> list[int]:
+    """Elements of each tensor that learns: the adapter's, or in full fine-tuning all of the base's."""
+    if not setup.trains_weights:
+        return adapter_tensors(facts, setup)
+    linear = [
+        shape.in_features * shape.out_features
+        for group in facts.linear_groups()
+        for shape in group.shapes * group.num_layers
+    ]
+    tables = 1 if facts.tied_embeddings else 2
+    large = [facts.num_embedding_parameters // tables] * tables + [facts.num_expert_parameters]
+    return [*linear, *large, facts.num_small_parameters]
 
 
 def adapter(facts: ModelFacts, setup: Setup) -> Term:
     """The overlay itself: r (in + out) elements per target (Hu et al. 2021, section 4.1)."""
-    count = sum(adapter_tensors(facts, setup))
+    count = 0 if setup.trains_weights else sum(adapter_tensors(facts, setup))
     formula = f"{count:,} trainable parameters x {setup.adapter_bytes} bytes"
     return Term("adapter", "Adapter", count * setup.adapter_bytes, formula, ("adapter.rank", "adapter.targets"))
 
 
 def gradients(facts: ModelFacts, setup: Setup) -> Term:
-    """One gradient per trainable parameter, in the adapter's own type."""
-    count = sum(adapter_tensors(facts, setup))
-    formula = f"{count:,} trainable parameters x {setup.adapter_bytes} bytes"
-    return Term("gradients", "Gradients", count * setup.adapter_bytes, formula, ("adapter.rank", "adapter.targets"))
+    """One gradient per trainable parameter, in its own type; those of earlier micro-batches are there at the peak."""
+    count, element = sum(trained_tensors(facts, setup)), setup.trained_bytes
+    size = round(count * element * setup.gradients_held)
+    return Term(
+        "gradients",
+        "Gradients",
+        size,
+        f"{count:,} trainable parameters x {size / max(count, 1):.3g} bytes",
+        ("adapter.rank", "adapter.targets"),
+    )
 
 
 def optimizer(facts: ModelFacts, setup: Setup) -> Term:
     """Adam's two moments. Paged states are counted in full: they stay on the card while there is room."""
-    tensors = adapter_tensors(facts, setup)
-    size = _states_8bit(tensors) if "8bit" in setup.optimizer else 8 * sum(tensors)
+    tensors = trained_tensors(facts, setup)
+    size = _states_8bit(tensors) if "8bit" in setup.optimizer else 2 * setup.moment_bytes * sum(tensors)
     formula = f"{sum(tensors):,} trainable parameters x {size / max(sum(tensors), 1):.2f} bytes"
     driven_by = ("training.optimizer", "adapter.rank", "adapter.targets")
     return Term("optimizer", "Optimiser states", size, formula, driven_by)
 
 
 def _states_8bit(tensors: Iterable[int]) -> int:
-    """Two bytes per element and a 4-byte scale per block and moment; small tensors keep 8 bytes (bitsandbytes docs)."""
+    """Two bytes per element and a 4-byte scale per block and moment; small tensors keep 8 bytes (bitsandbytes docs).
+
+    A tensor just above the limit takes less than one just below; it is counted as the larger, so that more never costs less.
+    """
     return sum(
-        2 * size + 8 * -(-size // _OPTIMIZER_BLOCK) if size >= _OPTIMIZER_FLOOR else 8 * size for size in tensors
+        max(2 * size + 8 * -(-size // _OPTIMIZER_BLOCK), _LARGEST_SMALL) if size >= _OPTIMIZER_FLOOR else 8 * size
+        for size in tensors
     )
 
 
 # --- terms that grow with the micro-batch ------------------------------------------------------------------------------
 
 
-def activations(facts: ModelFacts, setup: Setup) -> Term:
-    """What the forward pass leaves for the backward pass, and the busiest moment within one block."""
-    kept, peak = kept_activations(facts, setup), block_peak(facts, setup)
+def activations(facts: ModelFacts, setup: Setup, held: Step) -> Term:
+    """What the forward pass leaves for the backward pass, and what the busiest moment adds to it."""
+    peak = held.busiest
+    where = {
+        "forward": "the last layer",
+        "loss": "the loss",
+        "backward": "the busiest layer",
+        "end": "the first layer",
+    }[peak.name]
     formula = (
         f"{setup.tokens:,} tokens x ({setup.checkpointed_layers} of {facts.num_layers} layers checkpointed: "
-        f"{kept / setup.tokens:,.0f} bytes kept + {peak / setup.tokens:,.0f} bytes in the busiest layer)"
+        f"{held.kept / setup.tokens:,.0f} bytes kept + {(peak.activations - held.kept) / setup.tokens:,.0f} bytes in {where})"
     )
     driven_by = (*_SIZE_FIELDS, "memory.checkpointing", "memory.offload")
-    return Term("activations", "Activations", round(kept + peak), formula, driven_by)
+    return Term("activations", "Activations", round(peak.activations), formula, driven_by)
 
 
-def kept_activations(facts: ModelFacts, setup: Setup) -> float:
-    """Bytes alive between forward and backward: a block's input if it is checkpointed, else all it has to remember.
-
-    Offloaded inputs leave only the buffers in flight.
-    """
-    boundary = setup.tokens * facts.hidden_size * setup.residual_bytes
-    checkpointed = min(setup.checkpointed_layers, _OFFLOAD_BUFFERS) if setup.offload else setup.checkpointed_layers
-    remembering = facts.num_layers - setup.checkpointed_layers
-    return checkpointed * boundary + remembering * setup.tokens * _token_bytes(facts, setup, _SAVED)
-
-
-def block_peak(facts: ModelFacts, setup: Setup) -> float:
-    """The most that recomputing and differentiating one block holds beyond what is kept.
-
-    Includes two dequantised copies of the block's largest weight; DoRA adds one more for its norms.
-    """
-    per_token = _token_bytes(facts, setup, _BACKWARD_PEAK)
-    if setup.checkpointed_layers == 0:
-        per_token -= _token_bytes(facts, setup, _SAVED)
-    largest = max((shape.in_features * shape.out_features for shape in facts.linear_shapes()), default=0)
-    copies = (2 if setup.quantisation != "none" else 0) + (1 if setup.dora else 0)
-    return setup.tokens * per_token + copies * largest * setup.compute_bytes
-
-
-def _token_bytes(facts: ModelFacts, setup: Setup, factors: tuple[float, float, float]) -> float:
-    """Bytes per token and block. An MLP without a gate holds about half; wide heads count half of the H share."""
-    of_hidden, of_kv, of_mlp = factors
-    width = (facts.hidden_size + max(facts.hidden_size, facts.q_features)) / 2
-    inner = facts.intermediate_size * (1.0 if facts.gated_mlp else 0.5)
-    return (of_hidden * width + of_kv * facts.kv_features + of_mlp * inner) * setup.compute_bytes / 2
-
-
-def logits(facts: ModelFacts, setup: Setup) -> Term:
-    """What the loss needs beyond the memory that the busiest block uses a moment later: the two never meet."""
-    needed, shared = loss_bytes(facts, setup), block_peak(facts, setup)
+def logits(facts: ModelFacts, setup: Setup, held: Step) -> Term:
+    """What the loss holds at the peak. If that is elsewhere, the loss's memory is free again by then."""
+    peak, loss = held.busiest, held.loss
     rows = setup.supervised_tokens if setup.chunk_rows is None else min(setup.chunk_rows, setup.supervised_tokens)
     formula = (
-        f"{rows:,} tokens x {facts.vocab_size:,} words x {setup.logit_bytes:g} bytes + hidden gradients = "
-        f"{needed:,.0f} bytes, of which {min(needed, shared):,.0f} are counted under activations"
+        f"{rows:,} tokens x {facts.vocab_size:,} words x {setup.logit_bytes:g} bytes + hidden states and gradients"
     )
-    size = round(max(0.0, needed - shared))
-    return Term("logits", "Logits and loss", size, formula, ("base.id", *_SIZE_FIELDS))
+    if peak.name != "loss":
+        formula += f" = {loss.logits / 1e9:.2f} GB, free again when the busiest layer needs more"
+    return Term("logits", "Logits and loss", round(peak.logits), formula, ("base.id", *_SIZE_FIELDS))
 
 
-def loss_bytes(facts: ModelFacts, setup: Setup) -> float:
-    """Logits of the rows in hand, and the gradient of every supervised row's hidden state where rows come in chunks."""
-    vocabulary = facts.vocab_size * setup.logit_bytes
-    if setup.chunk_rows is None:
-        return setup.supervised_tokens * vocabulary
-    rows = min(setup.chunk_rows, setup.supervised_tokens)
-    return rows * vocabulary + setup.supervised_tokens * facts.hidden_size * setup.compute_bytes
+def overhead(held: Step) -> Term:
+    """Weights unpacked to 16 bit for one product, if the peak falls into one."""
+    formula = "the weight that is unpacked to 16 bit at the busiest moment, if there is one"
+    return Term("overhead", "Working buffers", round(held.busiest.overhead), formula, ("base.quantisation", "base.id"))
 
 
-def overhead(setup: Setup, dynamic_bytes: int) -> Term:
-    """The CUDA context with its libraries, and what the allocator holds but cannot use.
-
-    Fitted to ten published packed runs; logits of a whole micro-batch at once fragment the memory far more.
-    """
-    fraction = _FRAGMENTATION_FULL_LOGITS if setup.chunk_rows is None else _FRAGMENTATION
-    formula = f"{_CONTEXT_BYTES / 1e9:.1f} GB CUDA context + {fraction:.1%} of activations and logits"
-    size = _CONTEXT_BYTES + round(fraction * dynamic_bytes)
-    return Term("overhead", "CUDA and allocator", size, formula, _SIZE_FIELDS)
+def context(facts: ModelFacts, setup: Setup, dynamic_bytes: int) -> Term:
+    """What the process holds on the card beside its tensors: the CUDA context and the allocator's unused share."""
+    holes = 0.0 if setup.chunk_rows is not None else _LOGIT_HOLES * 4 * setup.supervised_tokens * facts.vocab_size
+    formula = f"{_CONTEXT_BYTES / 1e9:.1f} GB CUDA context + {_FRAGMENTATION:.1%} of activations and logits"
+    formula += f" + {_LOGIT_HOLES} fp32 copies of the logits" if holes else ""
+    size = _CONTEXT_BYTES + round(_FRAGMENTATION * dynamic_bytes + holes)
+    return Term("context", "CUDA and allocator", size, formula, _SIZE_FIELDS)

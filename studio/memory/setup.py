@@ -22,10 +22,14 @@ class Setup:
     """One training setup. All `_bytes` are per element; tokens are those of one micro-batch.
 
     `targets` are the linear layers of one block that get an adapter. The loss holds `logit_bytes` per vocabulary entry
-    for `chunk_rows` tokens at a time, or for all of them if that is None.
+    for `chunk_rows` tokens at a time, or for all of them if that is None. `gradients_held` is the share of the gradients that
+    is there at the busiest moment: all of them in every micro-batch of a step but the first. `method` "full" trains the base's
+    own weights: then a head that learns gets a gradient in the loss (twice with a `chunked_head`, which adds them up), and
+    with `gradients_at_end` the end of the backward pass may decide, when all gradients are there.
     """
 
     tokens: int
+    row_tokens: int
     supervised_tokens: int
     quantisation: str
     double_quantisation: bool
@@ -33,15 +37,39 @@ class Setup:
     rank: int
     checkpointed_layers: int
     optimizer: str
+    method: str = "adapter"
     dora: bool = False
+    dropout: bool = False
     offload: bool = False
     compute_bytes: int = 2
     embedding_bytes: int = 2
     small_bytes: int = 2
     adapter_bytes: int = 4
+    moment_bytes: int = 4
+    gradients_held: float = 1.0
+    gradients_at_end: bool = False
+    chunked_head: bool = False
     residual_bytes: int = 2
+    norm_output_bytes: int = 2
+    autocast: bool = False
+    lean: bool = False
+    lean_norms: bool = False
+    fused_lora: bool = False
+    fused_norms: bool = False
+    fused_rotation: bool = False
+    expert_rank: int = 0
     logit_bytes: float = 6.0
     chunk_rows: int | None = CHUNK_ROWS
+
+    @property
+    def trains_weights(self) -> bool:
+        """Full fine-tuning: the base itself learns, there is no adapter."""
+        return self.method == "full"
+
+    @property
+    def trained_bytes(self) -> int:
+        """Bytes per element of what learns."""
+        return self.compute_bytes if self.trains_weights else self.adapter_bytes
 
     @classmethod
     def of(cls, facts: ModelFacts, recipe: Recipe) -> Setup:
@@ -50,20 +78,27 @@ class Setup:
         tokens = micro_batch_tokens(recipe)
         return cls(
             tokens=tokens,
+            row_tokens=tokens if recipe.data.packing else recipe.data.max_tokens,
             # The worst micro-batch counts: one in which nearly every token is an answer.
             supervised_tokens=tokens,
             quantisation=recipe.base.quantisation,
             double_quantisation=recipe.base.double_quantisation,
-            targets=target_shapes(facts, recipe.adapter.targets),
+            targets=shapes_named(facts, recipe.adapter.targets),
             rank=recipe.adapter.rank,
             checkpointed_layers=checkpointed_layers(facts, recipe.memory.checkpointing),
             optimizer=recipe.training.optimizer,
             dora=recipe.adapter.dora,
+            # PEFT takes fused experts and their routers for linear layers when all of those are asked for.
+            expert_rank=recipe.adapter.rank if facts.adapts_experts and recipe.adapter.targets == "all-linear" else 0,
+            dropout=recipe.adapter.dropout > 0,
+            lean=not recipe.adapter.dora and recipe.adapter.dropout == 0 and recipe.base.quantisation != "int8",
+            lean_norms=True,
             offload=recipe.memory.offload,
             compute_bytes=compute_bytes,
             embedding_bytes=compute_bytes,
             small_bytes=compute_bytes,
             residual_bytes=compute_bytes,
+            norm_output_bytes=compute_bytes,
         )
 
 
@@ -82,7 +117,7 @@ def checkpointed_layers(facts: ModelFacts, checkpointing: str | int) -> int:
     return min(checkpointing, facts.num_layers) if isinstance(checkpointing, int) else facts.num_layers
 
 
-def target_shapes(facts: ModelFacts, targets: str | tuple[str, ...]) -> tuple[LinearShape, ...]:
+def shapes_named(facts: ModelFacts, targets: str | tuple[str, ...]) -> tuple[LinearShape, ...]:
     """The linear layers of one block that `adapter.targets` means, matched by the last part of their names as PEFT does.
 
     Raises `RecipeError` if a name fits no layer, unless the model's own names are only guessed.

@@ -1,0 +1,1 @@
+"""Measurements, not tests: each module is a command that prints a table."""

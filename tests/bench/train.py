@@ -1,0 +1,274 @@
+"""One optimizer step of ours beside TRL's, on the same base, rows and learning rate, in the same run.
+
+    python -m tests.bench.train                    starter base on a CPU, or any base on a card
+    python -m tests.bench.train --steps 8 --rows 8
+
+TRL (`pip install trl`, no dependency of the studio) is taken twice: as it comes, and at its best settings (packing, loss on the
+completions alone). Every contestant works in a process of its own and sees the same rows; what counts is how many answer tokens
+per second it learns from, and the most memory it holds beyond the loaded base. Prints ratios, and the losses of each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+RANK, ALPHA, LEARNING_RATE, MAX_TOKENS = 16, 32, 2e-4, 512
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contestant did. Seconds are the median of a step, the first left out; memory is beyond the loaded base."""
+
+    name: str
+    seconds: float
+    answer_tokens: float
+    peak_bytes: int
+    losses: list[float]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Answer tokens learnt from per second."""
+        return self.answer_tokens / self.seconds
+
+
+# --- contestants, each in a process of its own -----------------------------------------------------------------------
+
+
+def ours(options: argparse.Namespace, folder: Path) -> Result:
+    """The engine's own loop, as a run uses it."""
+    import torch
+
+    from studio.engine.desk import Desk
+    from studio.engine.measure import memory, reset_peaks
+    from studio.engine.run import perform
+    from studio.engine.train import Orders
+    from studio.models.bases import find_base
+    from studio.places import Workspace
+    from studio.recipe.fields import from_dict
+    from studio.runs import events as e
+    from studio.runs.create import create_run
+
+    workspace = Workspace(Path(options.home))
+    recipe = from_dict(
+        {
+            "schema": 1,
+            "name": "bench",
+            "base": {"id": options.base},
+            "data": {"path": options.data, "max_tokens": MAX_TOKENS, "validation_fraction": 0.0},
+            "adapter": {"rank": RANK, "alpha": ALPHA},
+            "training": {
+                "steps": options.steps,
+                "batch_rows": options.rows,
+                "micro_batch_tokens": 8 * MAX_TOKENS,
+                "learning_rate": LEARNING_RATE,
+                "schedule": "constant",
+                "warmup_fraction": 0.0,
+                "optimizer": "adamw_torch",
+            },
+            "memory": {"checkpointing": "all" if options.checkpointing else "none"},
+            "keep": {
+                "checkpoint_every_steps": 0,
+                "evaluate_every_steps": 0,
+                "sample_every_steps": 0,
+                "sample_prompts": [],
+            },
+        }
+    )
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    desk = Desk(device)
+    desk.lay_base(find_base(workspace, options.base), recipe.base)
+    before, steps = _held(device), []
+    reset_peaks(device)
+    run = create_run(workspace, recipe, device="cuda-0" if device.type == "cuda" else "cpu")
+
+    def listen(event: Any) -> None:
+        if isinstance(event, e.StepTaken):
+            steps.append((event.seconds, event.num_supervised, event.loss))
+
+    perform(run, workspace, desk, Orders(), listen)
+    del memory
+    return _result(
+        "ours", [s for s, _, _ in steps], [n for _, n, _ in steps], _peak(device) - before, [x for *_, x in steps]
+    )
+
+
+def trl(options: argparse.Namespace, folder: Path, best: bool) -> Result:
+    """TRL's own trainer on the same quantised base."""
+    import time
+
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from studio.engine.load import load_base
+    from studio.engine.measure import reset_peaks
+    from studio.models.bases import find_base
+    from studio.places import Workspace
+    from studio.recipe.recipe import Base
+
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    loaded = load_base(find_base(Workspace(Path(options.home)), options.base).path, Base(id=options.base), device)
+    rows = [json.loads(line)["messages"] for line in Path(options.data).read_text(encoding="utf-8").splitlines()]
+    pairs = [{"prompt": turns[:-1], "completion": turns[-1:]} for turns in rows]
+    before = _held(device)
+    reset_peaks(device)
+    times: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            times.append(-time.perf_counter())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times[-1] += time.perf_counter()
+
+    config = SFTConfig(
+        output_dir=str(folder / "trl"),
+        max_steps=options.steps,
+        per_device_train_batch_size=1 if best else options.rows,
+        gradient_accumulation_steps=1,
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="constant",
+        max_length=8 * MAX_TOKENS if best else MAX_TOKENS,
+        packing=best,
+        completion_only_loss=best,
+        gradient_checkpointing=options.checkpointing,
+        optim="adamw_torch",
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=device.type == "cpu",
+        bf16=True,
+        disable_tqdm=True,
+    )
+    adapter = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
+    data = Dataset.from_list(pairs)
+    trainer = SFTTrainer(
+        loaded.model,
+        args=config,
+        train_dataset=data,
+        processing_class=loaded.tokenizer,
+        peft_config=adapter,
+        callbacks=[Clock()],
+    )
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    answers = [_answer_tokens(loaded.tokenizer, turns) for turns in rows]
+    # A packed step holds as many rows as fit; what it learnt from is its share of the rows.
+    seen = trainer.state.epoch or 0.0
+    per_step = seen * sum(answers) / max(len(times), 1)
+    return _result(
+        "trl best" if best else "trl default", times, [per_step] * len(times), _peak(device) - before, losses
+    )
+
+
+def _answer_tokens(tokenizer: Any, turns: list[dict[str, str]]) -> int:
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    asked = tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True)
+    return len(tokenizer(whole[len(asked) :], add_special_tokens=False)["input_ids"])
+
+
+def _held(device: Any) -> int:
+    import psutil
+    import torch
+
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _peak(device: Any) -> int:
+    import torch
+
+    from studio.engine.measure import peak_rss_bytes
+
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_rss_bytes()
+
+
+def _result(name: str, seconds: list[float], tokens: list[float], peak: int, losses: list[float]) -> Result:
+    """Totals over all steps but the first, which warms up."""
+    counted = slice(1, None) if len(seconds) > 1 else slice(None)
+    number = max(len(seconds[counted]), 1)
+    return Result(name, sum(seconds[counted]) / number, sum(tokens[counted]) / number, peak, losses)
+
+
+# --- the comparison --------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Run every contestant with and without checkpointing, and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=8, help="rows of an optimizer step")
+    parser.add_argument("--base", default="starter")
+    parser.add_argument("--home", default=os.environ.get("OVERLAY_HOME", ""))
+    parser.add_argument("--data", default="")
+    parser.add_argument("--checkpointing", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contestant:
+        with tempfile.TemporaryDirectory() as folder:
+            work = {
+                "ours": ours,
+                "trl default": lambda o, f: trl(o, f, False),
+                "trl best": lambda o, f: trl(o, f, True),
+            }
+            sys.stdout.write(json.dumps(asdict(work[options.contestant](options, Path(folder)))))
+        return 0
+    with tempfile.TemporaryDirectory() as home:
+        _prepare(options, Path(home))
+        for checkpointing in (True, False):
+            _compare(options, checkpointing)
+    return 0
+
+
+def _prepare(options: argparse.Namespace, home: Path) -> None:
+    """A workspace with the base in it, and rows that both sides read alike."""
+    from studio.places import EXAMPLES
+
+    if not options.home:
+        options.home = str(home)
+        overlay = [sys.executable, "-m", "studio.cli", "bases", "add", options.base]
+        subprocess.run(overlay, env={**os.environ, "OVERLAY_HOME": str(home)}, check=True, stdout=subprocess.DEVNULL)
+    if not options.data:
+        options.data = str(EXAMPLES / "pirate.jsonl")
+
+
+def _compare(options: argparse.Namespace, checkpointing: bool) -> None:
+    results = {name: _run(options, name, checkpointing) for name in ("ours", "trl default", "trl best")}
+    mine = results["ours"]
+    print(f"\n{'all layers' if checkpointing else 'no layer'} checkpointed")
+    for name, found in results.items():
+        if found is None or mine is None:
+            print(f"  {name:12} did not run")
+            continue
+        print(
+            f"  {name:12} {found.seconds:7.2f} s a step, {found.tokens_per_second:7.1f} answer tokens/s, "
+            f"{found.peak_bytes / 1e9:5.2f} GB beyond the base | ours: {mine.tokens_per_second / found.tokens_per_second:4.2f} x "
+            f"the speed, {mine.peak_bytes / found.peak_bytes:4.2f} x the memory"
+        )
+        print("               losses " + " ".join(f"{loss:.3f}" for loss in found.losses))
+
+
+def _run(options: argparse.Namespace, name: str, checkpointing: bool) -> Result | None:
+    command = [sys.executable, "-m", "tests.bench.train", "--contestant", name, "--steps", str(options.steps)]
+    command += ["--rows", str(options.rows), "--base", options.base, "--home", options.home, "--data", options.data]
+    command += ["--checkpointing"] if checkpointing else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(
+            f"{name}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no output'}", file=sys.stderr
+        )
+        return None
+    return Result(**json.loads(done.stdout.splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
