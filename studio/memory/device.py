@@ -35,6 +35,41 @@ def survey() -> list[Gpu]:
         return [card for card in cards if card is not None]
 
 
+@dataclass(frozen=True)
+class CardUse:
+    """Who holds what of one card now. `processes` are (pid, bytes), None where the driver does not tell (Windows)."""
+
+    name: str
+    driver: str
+    total_bytes: int
+    used_bytes: int
+    processes: tuple[tuple[int, int | None], ...] = ()
+
+    def own_bytes(self, pid: int, before_bytes: int, least_bytes: int) -> int:
+        """What the process `pid` holds, its CUDA context included.
+
+        Where the driver does not tell, or tells of another process by the same number (in a container pids are the host's),
+        it is what the card holds more than `before_bytes`, its use before the process touched it; other programs that came
+        since are then counted in. `least_bytes` is what the process is known to hold.
+        """
+        told = sum(held for number, held in self.processes if number == pid and held is not None)
+        if told and told >= least_bytes:
+            return told
+        return max(self.used_bytes - before_bytes, least_bytes)
+
+
+def card_uses() -> dict[str, CardUse]:
+    """The use of every card that the driver can tell about, by UUID; empty without a driver."""
+    with _nvml() as running:
+        if not running:
+            return {}
+        try:
+            driver, count = _text(pynvml.nvmlSystemGetDriverVersion()), int(pynvml.nvmlDeviceGetCount())
+        except pynvml.NVMLError:
+            return {}
+        return dict(found for index in range(count) if (found := _use(index, driver)) is not None)
+
+
 def choose_device(option: str) -> str:
     """The engine's name for `auto`, `cuda` or `cpu` on this computer. Raises `StudioError` for a card that is not there."""
     if option == "cpu":
@@ -74,6 +109,21 @@ def _card(index: int, driver: str) -> Gpu | None:
         return Gpu(_text(pynvml.nvmlDeviceGetName(handle)), int(memory.total), int(memory.free), driver, index)
     except pynvml.NVMLError:
         return None
+
+
+def _use(index: int, driver: str) -> tuple[str, CardUse] | None:
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        name, uuid = _text(pynvml.nvmlDeviceGetName(handle)), _text(pynvml.nvmlDeviceGetUUID(handle))
+    except pynvml.NVMLError:
+        return None
+    try:
+        running = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except pynvml.NVMLError:
+        running = []
+    processes = tuple((int(process.pid), process.usedGpuMemory) for process in running)
+    return uuid, CardUse(name, driver, int(memory.total), int(memory.used), processes)
 
 
 def _text(value: str | bytes) -> str:

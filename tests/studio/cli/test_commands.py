@@ -220,7 +220,7 @@ def test_empty_data(overlay: Overlay, tmp_path: Path) -> None:
 
 def test_estimate(overlay: Overlay, recipe: Path) -> None:
     small = overlay("estimate", recipe, "--card-gib", "0.5", "--json").document
-    assert small["total_bytes"] == small["process_bytes"] == sum(small["terms"].values())
+    assert small["process_bytes"] > small["total_bytes"] == sum(small["terms"].values())
     terms = {"weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"}
     assert small["terms"].keys() == terms
     assert (small["fits"], small["card_bytes"]) == (False, 1 << 29)
