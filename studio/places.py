@@ -51,6 +51,11 @@ class Workspace:
         return self.root / "chats"
 
     @property
+    def hub(self) -> Path:
+        """What was learnt of models on the Hugging Face hub without their weights; safe to delete."""
+        return self.root / "hub"
+
+    @property
     def trash(self) -> Path:
         """What was removed and can be put back."""
         return self.root / "trash"
@@ -74,6 +79,11 @@ class Workspace:
     def settings(self) -> Path:
         """What the window remembers."""
         return self.root / "settings.json"
+
+    @property
+    def measurements(self) -> Path:
+        """What runs on this computer's cards have really held, one JSON line each: later estimates learn from it."""
+        return self.root / "measurements.jsonl"
 
     @property
     def window_lock(self) -> Path:

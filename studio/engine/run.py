@@ -14,7 +14,10 @@ from studio.data.conversation import Conversation
 from studio.data.rows import read
 from studio.data.survey import split
 from studio.engine import template
+from studio.engine.attention import prefer_varlen
 from studio.engine.batches import Encoded, Layout, Schedule, encode_all
+from studio.engine.checkpointing import blocks, checkpoint_layers
+from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
 from studio.engine.load import LoadedBase
 from studio.engine.measure import memory
@@ -41,18 +44,22 @@ def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, em
     emit(e.PhaseEntered(name="checking"))
     refuse_changes(workspace, run)
     base = find_base(workspace, str(job.base))
+    comparison = Comparison.of(workspace, base, job.recipe, desk)
+    emit = comparison.heard(emit)
+    for estimated in comparison.estimated():
+        emit(estimated)
     emit(e.PhaseEntered(name="loading", detail=run.job["base"]["id"]))
     loaded, _ = desk.lay_base(base, job.recipe.base)
     emit(e.PhaseEntered(name="tokenising"))
     material, encoded = prepare(job, loaded)
-    overlaid = desk.begin_overlay(job.recipe.adapter, job.recipe.training.seed)
-    checkpoint_layers(overlaid, job.recipe, desk)
+    overlaid = begin_overlay(desk, job.recipe)
     emit(_prepared(material, encoded, overlaid, base.num_parameters))
     for warning in warnings(encoded, job.recipe, desk):
         emit(warning)
 
     outcome = train(run, job.recipe, overlaid, material, _sampler(loaded, job.recipe, emit), orders, emit)
 
+    comparison.keep(workspace, run.id)
     if outcome.ending == "pause":
         emit(e.Paused(step=outcome.step))
     elif outcome.ending == "discard":
@@ -92,23 +99,21 @@ def _encode(conversation: Conversation, tokenizer: object, train_on: str) -> tem
     return template.encode(tokenizer, conversation, train_on)
 
 
-def checkpoint_layers(overlaid: PeftModel, recipe: Recipe, desk: Desk) -> None:
-    """Recompute activations instead of keeping them, in as many layers as the recipe asks for.
-
-    `auto` means all of them on a card and none on a CPU, whose memory is seldom what is short.
-    """
+def begin_overlay(desk: Desk, recipe: Recipe) -> PeftModel:
+    """A fresh overlay on the base that lies on the desk, ready for the loop."""
+    overlaid = desk.begin_overlay(recipe.adapter, recipe.training.seed)
     model = overlaid.get_base_model()
-    layers = [
-        module
-        for module in model.modules()
-        if hasattr(module, "gradient_checkpointing") and hasattr(module, "self_attn")
-    ]
-    wanted = recipe.memory.checkpointing
-    count = {"auto": len(layers) if desk.device.type == "cuda" else 0, "all": len(layers), "none": 0}.get(str(wanted))
-    count = min(int(wanted), len(layers)) if count is None else count
-    model.activation_checkpointing_enable({"use_reentrant": False})
-    for i, layer in enumerate(layers):
-        layer.gradient_checkpointing = i < count
+    checkpoint_layers(model, num_checkpointed(overlaid, recipe, desk))
+    prefer_varlen(model)
+    return overlaid
+
+
+def num_checkpointed(overlaid: PeftModel, recipe: Recipe, desk: Desk) -> int:
+    """How many blocks recompute their activations. `auto` means all on a card, none on a CPU, seldom short of memory."""
+    wanted, count = recipe.memory.checkpointing, len(blocks(overlaid))
+    if isinstance(wanted, int):
+        return min(wanted, count)
+    return {"auto": count if desk.device.type == "cuda" else 0, "all": count, "none": 0}[wanted]
 
 
 def warnings(encoded: Encoded, recipe: Recipe, desk: Desk) -> list[e.Warned]:

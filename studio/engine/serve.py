@@ -19,7 +19,9 @@ from studio import files
 from studio.engine import checkpoint
 from studio.engine.boundary import guarded
 from studio.engine.desk import Desk, base_alone
+from studio.engine.fit_test import FitTest
 from studio.engine.load import pick_device
+from studio.engine.measure import remember_cards
 from studio.engine.reply import Reply, Sampling, last_is_question, reply
 from studio.engine.run import perform
 from studio.engine.train import Orders
@@ -63,6 +65,7 @@ class Server:
         self.device = device
         self.inbox = w.wish_file(session / "wishes.jsonl")
         self.news = e.event_file(session / "events.jsonl")
+        remember_cards()
         self.desk = Desk(pick_device(device))
         self.backlog: deque[w.Wish] = deque()
         self.released = False
@@ -88,6 +91,8 @@ class Server:
                     usable = self.train(RunFolder(Path(folder)))
                 case w.Say() as say:
                     usable = self.say(say)
+                case w.TestFit() as test:
+                    usable = self.test_fit(test)
                 case _:
                     pass  # it was for a run that has ended meanwhile
 
@@ -133,6 +138,19 @@ class Server:
             usable = guarded(lambda: _perform(run, self), failed)
         self.news.post(e.RunEnded(run=run.id))
         return usable
+
+    def test_fit(self, wish: w.TestFit) -> bool:
+        """Try whether a run fits; returns whether this process may be used further."""
+        test = FitTest(wish, self.workspace, self.desk, lambda: not self._is_hushed(wish.test), self.news.post)
+        return guarded(test.perform, lambda failed: self._test_failed(wish, failed))
+
+    def refuse_test(self, wish: w.TestFit) -> None:
+        """Say that there is no room for a test beside a run."""
+        busy = BusyError("A run is in progress: a fit test would need its memory.", "Wait for its end, or pause it.")
+        self._test_failed(wish, e.Failed(kind=busy.kind, message=busy.message, hint=busy.hint))
+
+    def _test_failed(self, wish: w.TestFit, failed: e.Failed) -> None:
+        self.news.post(e.FitTestFailed(test=wish.test, kind=failed.kind, message=failed.message, hint=failed.hint))
 
     # --- chat ------------------------------------------------------------------------------------------------------
 
@@ -225,6 +243,8 @@ class RunOrders(Orders):
                 guarded(lambda: server.answer_within(wish, model), lambda failed: server._ask_failed(wish, failed))
             case w.Train():
                 server.backlog.append(wish)
+            case w.TestFit():
+                server.refuse_test(wish)
             case w.Stop(save=save) if mine:
                 self.ending = "stop" if save else "discard"
             case w.Pause() if mine:

@@ -22,12 +22,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from studio.engine import checkpoint
+from studio.engine.attention import VARLEN
 from studio.engine.batches import Layout, MicroBatch, Schedule, micro_batches
 from studio.engine.loss import LogitShape, supervised_loss
-from studio.engine.measure import memory
+from studio.engine.measure import memory, reset_peaks
 from studio.engine.overlay import delta_norm, trainable
 from studio.engine.template import Example
 from studio.errors import DivergedError
+from studio.memory.correction import LEAST_STEPS
 from studio.recipe.recipe import Recipe
 from studio.runs import events as e
 from studio.runs.folder import RunFolder
@@ -42,21 +44,25 @@ class Learner(nn.Module):
         super().__init__()
         self.overlaid = overlaid
         language_model = overlaid.get_base_model()
-        self._body = language_model.base_model
+        self.body = language_model.base_model
         self._head = language_model.get_output_embeddings()
         self._shape = LogitShape.of(language_model.config)
+        self._config = language_model.config
 
     def forward(self, batch: MicroBatch) -> Tensor:
         """Sum of the loss over the supervised tokens of `batch`, in fp32."""
         device = self._head.weight.device
+        is_varlen = self._config._attn_implementation == VARLEN
         # No attention mask and no cache: with either, the conversations of a packed row would read each other.
-        hidden_BTH = self._body(
+        hidden_BTH = self.body(
             input_ids=batch.ids_BT.to(device),
             position_ids=batch.positions_BT.to(device),
             attention_mask=None,
             use_cache=False,
+            **({"boundaries": batch.boundaries} if is_varlen else {}),
         ).last_hidden_state
-        return supervised_loss(hidden_BTH, self._head, batch.targets_BT.to(device), self._shape)
+        targets_BT, rows_N = batch.targets_BT.to(device), batch.supervised_N.to(device)
+        return supervised_loss(hidden_BTH, self._head, targets_BT, self._shape, rows=rows_N)
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         evaluate(learner, material, 0, emit)
         sample(overlaid, 0)
 
+    reset_peaks(device)
     emit(e.PhaseEntered(name="training"))
     while step < num_steps:
         began = time.perf_counter()
@@ -166,7 +173,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
             folder = checkpoint.save(run, step, overlaid, optimizer.optimizer, rate, keep=keep.checkpoints_kept)
             num_bytes = sum(path.stat().st_size for path in folder.iterdir())
             emit(e.CheckpointSaved(step=step, path=f"checkpoints/{folder.name}", bytes=num_bytes))
-        if step % 10 == 1 or is_last:
+        if step == LEAST_STEPS or step % 10 == 1 or is_last:
             emit(memory(step, device))
         if orders.ending and not is_last:
             return Outcome(step, orders.ending)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from studio import files
 from studio.data.rows import read
@@ -17,6 +18,7 @@ from studio.recipe.check import check
 from studio.recipe.recipe import Recipe
 from studio.recipe.toml import from_dict, resolve_data, to_dict
 from studio.runs.folder import RunFolder
+from studio.runs.wishes import TestFit
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "overlay-studio")
 _LOOK_THROUGH_BYTES = 64 << 20
@@ -40,13 +42,7 @@ def create_run(
 
     Raises `RecipeError`, `BaseModelError` or `DataError` before anything is written.
     """
-    problems = check(recipe)
-    if problems:
-        raise RecipeError(problems)
-    base = find_base(workspace, recipe.base.id)
-    data = resolve_data(recipe.data.path, recipe_folder)
-    if data.stat().st_size < _LOOK_THROUGH_BYTES:
-        read(data)  # raises if no row can be used: better now than after the base was loaded
+    base, data = _checked(workspace, recipe, recipe_folder)
     job = {
         "recipe": to_dict(recipe),
         "device": device,
@@ -56,6 +52,27 @@ def create_run(
         "versions": versions(),
     }
     return RunFolder.create(workspace, name or recipe.name, job)
+
+
+def fit_test_of(workspace: Workspace, recipe: Recipe, *, recipe_folder: Path | None = None) -> TestFit:
+    """The wish to try whether a run by `recipe` fits, refused for the same reasons as the run itself would be.
+
+    Raises `RecipeError`, `BaseModelError` or `DataError`.
+    """
+    base, data = _checked(workspace, recipe, recipe_folder)
+    return TestFit(test=uuid4().hex, recipe=to_dict(recipe), base=str(base.path), data=str(data))
+
+
+def _checked(workspace: Workspace, recipe: Recipe, recipe_folder: Path | None) -> tuple[Base, Path]:
+    """Base and dataset of a recipe that nothing seems wrong with."""
+    problems = check(recipe)
+    if problems:
+        raise RecipeError(problems)
+    base = find_base(workspace, recipe.base.id)
+    data = resolve_data(recipe.data.path, recipe_folder)
+    if data.stat().st_size < _LOOK_THROUGH_BYTES:
+        read(data)  # raises if no row can be used: better now than after the base was loaded
+    return base, data
 
 
 def read_job(run: RunFolder) -> TrainJob:

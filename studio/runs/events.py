@@ -95,8 +95,29 @@ class SampleWritten(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Estimated(Event):
+    """What was estimated for the run before its base was loaded, to be held against `MemoryMeasured`.
+
+    `total_bytes` is the sum of `terms`, the peak of the tensors; `process_bytes` has `context_bytes` and what earlier runs on
+    this card have taught (`correction_bytes`) in addition. Without a GPU there is no `card`.
+    """
+
+    total_bytes: int
+    process_bytes: int
+    context_bytes: int
+    terms: dict[str, int]
+    correction_bytes: int = 0
+    card: str = ""
+    card_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryMeasured(Event):
-    """Peaks since the process began. Without a GPU the process's resident memory is all there is."""
+    """Peaks since the training began: of the tensors, of what the allocator took for them, and of the whole process.
+
+    On a card `process_bytes` is what this process holds of it, other programs not counted. Without one the process's resident
+    memory is all there is.
+    """
 
     step: int
     process_bytes: int
@@ -234,6 +255,65 @@ class AskFailed(Event):
     """A question that could not be answered."""
 
     ask: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTestProgressed(Event):
+    """Where a fit test stands: checking, loading, tokenising, or training with `step` of `num_steps` taken."""
+
+    test: str
+    phase: str
+    step: int = 0
+    num_steps: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTested(Event):
+    """What three real steps held, beside the estimate. Running out of memory is an answer too: `fits` is False then, and
+    `message` says of how much.
+
+    `base` is its fingerprint. Measured bytes are peaks, as in `MemoryMeasured`; estimates are None for a model that none can
+    be made for. The tested steps, `step_seconds`, are the largest that the recipe allows, `micro_batch_tokens` at a time;
+    `seconds_per_step` is for an average step of the run, and `seconds_expected` for all its `num_steps` without what is done
+    between steps.
+    """
+
+    test: str
+    fits: bool
+    device: str
+    base: str
+    micro_batch_tokens: int
+    process_bytes: int
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+    estimated_total_bytes: int | None = None
+    estimated_process_bytes: int | None = None
+    correction_bytes: int = 0
+    card: str = ""
+    card_bytes: int | None = None
+    num_steps: int = 0
+    step_seconds: list[float] = field(default_factory=list)
+    seconds_per_step: float | None = None
+    seconds_expected: float | None = None
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTestStopped(Event):
+    """The user ended a fit test before it had an answer."""
+
+    test: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTestFailed(Event):
+    """A fit test that could not be done, for another reason than memory."""
+
+    test: str
+    kind: str
     message: str
     hint: str = ""
 

@@ -52,7 +52,8 @@ class RunState:
     samples: list[e.SampleWritten] = field(default_factory=list)
     checkpoints: list[e.CheckpointSaved] = field(default_factory=list)
     warnings: list[e.Warned] = field(default_factory=list)
-    memory: e.MemoryMeasured | None = None
+    memories: list[e.MemoryMeasured] = field(default_factory=list)
+    estimate: e.Estimated | None = None
     adapter: str = ""
     ending: Ending | None = None
 
@@ -78,6 +79,16 @@ class RunState:
     def losses(self) -> list[tuple[int, float]]:
         """(step, training loss) of each step of the curve that counts."""
         return [(taken.step, taken.loss) for taken in self.steps]
+
+    @property
+    def memory(self) -> e.MemoryMeasured | None:
+        """What was measured last."""
+        return self.memories[-1] if self.memories else None
+
+    @property
+    def memory_curve(self) -> list[tuple[int, int, int | None]]:
+        """(step, process bytes, allocated bytes) over the run, to be drawn against `estimate`."""
+        return [(one.step, one.process_bytes, one.allocated_bytes) for one in self.memories]
 
     @property
     def seconds_left(self) -> float | None:
@@ -107,8 +118,8 @@ class RunState:
                 self.samples.append(event)
             case e.CheckpointSaved():
                 self.checkpoints.append(event)
-            case e.MemoryMeasured():
-                self.memory = event
+            case e.MemoryMeasured() | e.Estimated():
+                self._reckon(event)
             case e.Warned():
                 self.warnings.append(event)
             case _:
@@ -123,6 +134,16 @@ class RunState:
         self.evaluations = [found for found in self.evaluations if found.step <= event.from_step]
         self.samples = [sample for sample in self.samples if sample.step <= event.from_step]
         self.checkpoints = [saved for saved in self.checkpoints if saved.step <= event.from_step]
+        self.memories = [measured for measured in self.memories if measured.step <= event.from_step]
+
+    def _reckon(self, event: e.MemoryMeasured | e.Estimated) -> None:
+        if isinstance(event, e.Estimated):
+            self.estimate = event
+            return
+        # Measured once more after saving: the later word on a step holds.
+        if self.memories and self.memories[-1].step == event.step:
+            self.memories.pop()
+        self.memories.append(event)
 
     def _enter(self, phase: str) -> None:
         self.phase = phase
@@ -171,4 +192,10 @@ def _death(event: e.Died, checkpoints: list[e.CheckpointSaved]) -> Ending:
 
 def without_curves(state: RunState) -> RunState:
     """The same state with empty curves, for lists of many runs."""
-    return replace(state, steps=state.steps[-1:], evaluations=state.evaluations[-1:], samples=[])
+    return replace(
+        state,
+        steps=state.steps[-1:],
+        evaluations=state.evaluations[-1:],
+        memories=state.memories[-1:],
+        samples=[],
+    )

@@ -84,8 +84,22 @@ class Say(Wish):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TestFit(Wish):
+    """Take three steps of a run that is not begun yet, on rows as long as they can be, and tell what they held.
+
+    Nothing of it is kept but the loaded base. `test` is an id of the asker's; `recipe` as `job.json` would hold it, `base` a
+    folder, `data` a file.
+    """
+
+    test: str
+    recipe: dict[str, Any]
+    base: str
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hush(Wish):
-    """Stop answering."""
+    """Stop answering, or end the fit test of this id at its next step."""
 
     ask: str
 

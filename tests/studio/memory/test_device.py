@@ -1,7 +1,7 @@
 import pytest
 
 from studio.errors import StudioError
-from studio.memory.device import choose_device, has_nvidia_driver, survey
+from studio.memory.device import CardUse, card_uses, choose_device, has_nvidia_driver, survey
 
 
 def test_the_survey_tells_what_the_driver_tells_or_nothing() -> None:
@@ -27,3 +27,39 @@ def test_a_card_is_chosen_where_there_is_one_and_refused_where_there_is_none() -
         assert choose_device("auto") == "cpu"
         with pytest.raises(StudioError, match="no NVIDIA card"):
             choose_device("cuda")
+
+
+def test_the_use_of_each_card_is_told_by_uuid_or_not_at_all() -> None:
+    uses = card_uses()
+    assert [use.name for use in uses.values()] == [card.name for card in survey()]
+    for uuid, use in uses.items():
+        assert uuid.startswith("GPU-")
+        assert 0 < use.used_bytes <= use.total_bytes
+
+
+def used(*processes: tuple[int, int | None]) -> CardUse:
+    """An RTX 4090 with 9.4 GB in use, 0.9 GB of them by a desktop before a process of ours came."""
+    return CardUse("NVIDIA GeForce RTX 4090", "550.54.15", 25_757_220_864, 9_400_000_000, processes)
+
+
+@pytest.mark.parametrize(
+    ("use", "bytes_"),
+    [
+        # Linux: the driver tells by process, contexts included; a game beside us is none of ours.
+        (used((2210, 310_000_000), (31337, 7_916_748_800)), 7_916_748_800),
+        # Windows: a process is named, its memory is not.
+        (used((2210, None), (31337, None)), 8_500_000_000),
+        # A container that may not see processes, or only the host's numbers.
+        (used(), 8_500_000_000),
+        (used((991337, 7_916_748_800)), 8_500_000_000),
+        # Another process happens to have our number on the host: it holds less than our allocator does.
+        (used((31337, 310_000_000)), 8_500_000_000),
+    ],
+)
+def test_what_a_process_holds_is_told_by_the_driver_or_is_what_came_on_top(use: CardUse, bytes_: int) -> None:
+    assert use.own_bytes(31337, before_bytes=900_000_000, least_bytes=7_100_000_000) == bytes_
+
+
+def test_a_process_holds_at_least_what_its_allocator_has_reserved() -> None:
+    """A program that has left since our beginning must not be taken off our share."""
+    assert used().own_bytes(31337, before_bytes=6_000_000_000, least_bytes=7_100_000_000) == 7_100_000_000

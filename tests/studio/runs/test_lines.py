@@ -21,6 +21,8 @@ BY_TYPE = {
     "int | None": st.none() | st.integers(-64, 255),
     "str | None": st.none() | plain,
     "list[str]": st.lists(plain, max_size=3),
+    "list[float]": st.lists(numbers, max_size=3),
+    "dict[str, int]": st.dictionaries(plain, st.integers(0, 2**40), max_size=3),
     "dict[str, Any]": st.dictionaries(plain, plain | numbers, max_size=3),
 }
 

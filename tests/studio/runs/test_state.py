@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studio.runs import events as e
-from studio.runs.state import RunState, Status
+from studio.runs.state import RunState, Status, without_curves
 from tests.studio.runs.test_lines import any_event
 
 
@@ -91,3 +91,22 @@ def test_the_hint_after_a_death_names_the_step_to_go_on_from():
     saved = e.CheckpointSaved(step=1, path="checkpoints/step-000001", bytes=9)
     state = RunState.replay([STARTED, step(1), saved, step(2), e.Died(exit_code=None, signal=None, last_lines=[])])
     assert "step 1" in state.ending.hint
+
+
+def measured(number, process, allocated=None):
+    return e.MemoryMeasured(step=number, process_bytes=process, allocated_bytes=allocated)
+
+
+def test_memory_is_a_curve_beside_its_estimate_and_shown_once_after_a_resume():
+    estimate = e.Estimated(total_bytes=70, process_bytes=90, context_bytes=20, terms={"weights": 70})
+    state = RunState.replay(
+        [STARTED, estimate, step(1), measured(1, 80, 60), measured(3, 85, 66), measured(11, 86, 66)]
+    )
+    assert state.memory_curve == [(1, 80, 60), (3, 85, 66), (11, 86, 66)]
+    assert state.estimate == estimate
+    state.advance(e.Started(pid=8, process_started=2.0, device="cpu", from_step=5))
+    state.advance(measured(11, 84))
+    state.advance(measured(11, 83))
+    assert state.memory_curve == [(1, 80, 60), (3, 85, 66), (11, 83, None)]
+    assert state.memory.process_bytes == 83
+    assert without_curves(state).memory_curve == [(11, 83, None)]

@@ -1,0 +1,40 @@
+"""What the process holds, on a computer without a card."""
+
+import sys
+
+import psutil
+import pytest
+import torch
+
+from studio.engine.measure import card_of, memory, remember_cards, reset_peaks
+
+CPU = torch.device("cpu")
+
+
+def resident():
+    return psutil.Process().memory_info().rss
+
+
+def test_resident_memory_is_all_there_is_without_a_card():
+    measured = memory(7, CPU)
+    assert measured.step == 7
+    assert measured.process_bytes >= 0.9 * resident()
+    assert (measured.allocated_bytes, measured.reserved_bytes) == (None, None)
+    assert card_of(CPU) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a mark that can be set back")
+def test_a_peak_is_remembered_until_it_is_reset():
+    reset_peaks(CPU)
+    before = memory(0, CPU).process_bytes
+    large = torch.ones(50_000_000)  # 200 MB
+    del large
+    assert memory(1, CPU).process_bytes > before + 150_000_000
+    reset_peaks(CPU)
+    assert memory(2, CPU).process_bytes < before + 100_000_000
+
+
+def test_remembering_the_cards_needs_none():
+    remember_cards()
+    reset_peaks(CPU)
+    assert memory(0, CPU).process_bytes > 0
