@@ -20,6 +20,7 @@ from studio.runs.state import RunState, Status
 from ui import facts
 from ui.bridge import every, in_background
 from ui.drafting import Drafting
+from ui.fit_testing import FitTesting
 from ui.settings import Settings, save
 from ui.shelving import Shelving
 from ui.state import AppState, Ask, RunView
@@ -61,6 +62,7 @@ class Conductor(QObject):
         self.thread_ = TrainingThread(workspace, device, self)
         self.drafting = Drafting(workspace, state, self)
         self.shelving = Shelving(workspace, state, self.thread_, self)
+        self.fit_testing = FitTesting(workspace, state, self.thread_, self)
         self._listen_to_wishes()
         self._listen_to_thread()
         self._timer = every(self, REFRESH_MS, self.refresh)
@@ -79,6 +81,7 @@ class Conductor(QObject):
             self.drafting.flush()
         except StudioError as error:
             self._tell(error)
+        self.fit_testing.close()
         self.thread_.finish()
         QThreadPool.globalInstance().waitForDone(POOL_MS)
 
@@ -99,6 +102,7 @@ class Conductor(QObject):
         thread.engine_changed.connect(self._on_engine_changed)
         thread.refused.connect(self._on_refused)
         thread.finished.connect(self._on_thread_finished)
+        self.fit_testing.answered.connect(self.drafting.judge_again)
         self.shelving.base_added.connect(self._go_on_with_tour)
         self.shelving.milestone.connect(self._reached)
 
@@ -139,6 +143,9 @@ class Conductor(QObject):
             if found.gpus:
                 state.card_bytes = found.gpus[0].total_bytes
             state.machine_changed.emit()
+        if found.correction != state.correction:
+            state.correction = found.correction
+            self.drafting.judge_again()
         if state.is_gathered:
             self._find_strangers(found.run_ids)
 
@@ -336,7 +343,7 @@ class Conductor(QObject):
     def _on_refused(self, what: str, error: StudioError) -> None:
         if what == "ask" and self._asks:
             self._fail_asks(error.message, error.hint)
-        else:
+        elif what != "test":
             self._tell(error)
 
     def _on_thread_finished(self) -> None:

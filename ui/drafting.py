@@ -8,12 +8,13 @@ from pathlib import Path
 from PySide6.QtCore import QObject
 
 from studio.errors import StudioError
+from studio.models.facts import ModelFacts
 from studio.places import Workspace
 from studio.recipe import toml
 from studio.recipe.recipe import Recipe
 from ui import facts
 from ui.bridge import in_background, soon
-from ui.state import AppState, DataView
+from ui.state import AppState, DataView, PastPeak
 
 DATA_DELAY_MS = 250
 DRAFT_DELAY_MS = 800
@@ -35,6 +36,7 @@ class Drafting(QObject):
         state.recipe_open_requested.connect(self._open)
         state.recipe_save_requested.connect(self._save_as)
         state.bases_changed.connect(self.forget_bases)
+        state.runs_changed.connect(self._find_past_peak)
 
     def start_from(self, recipe: Recipe) -> None:
         """Take the recipe that the disk holds; nothing needs saving."""
@@ -55,11 +57,21 @@ class Drafting(QObject):
         if recipe != self._drafted:
             soon(self, partial(self._draft, recipe), DRAFT_DELAY_MS)
 
+    def judge_again(self) -> None:
+        """What the estimate rests on has changed, though not the recipe."""
+        if self._state.is_gathered:
+            self._judge()
+
     def forget_bases(self) -> None:
         """Bases have come or gone: look again."""
         self._bases.clear()
         self._asked_base = ""
         self._look_at_base(self._state.recipe.base.id)
+        in_background(partial(facts.look_at_base_facts, list(self._state.bases)), self._all_bases_seen, self._tell)
+
+    def _all_bases_seen(self, found: dict[str, ModelFacts]) -> None:
+        self._state.base_facts = found
+        self._state.base_facts_changed.emit()
 
     def look_again_at_data(self) -> None:
         """The file may have been changed by its editor; costs one stat if it was not."""
@@ -76,10 +88,21 @@ class Drafting(QObject):
     def _judge(self) -> None:
         state = self._state
         base = self._bases.get(state.recipe.base.id, facts.BaseFacts())
-        found = facts.judge(state.recipe, base, state.data)
+        found = facts.judge(state.recipe, base, state.data, state.correction)
         state.facts, state.problems = base.facts, found.problems
         state.budget, state.trainable = found.budget, found.trainable
+        self._find_past_peak()
         state.recipe_changed.emit()
+
+    def _find_past_peak(self) -> None:
+        state, found = self._state, None
+        if state.budget is not None and state.gpus:
+            card, test = state.gpus[0].name, state.fit_test
+            tested = test.peak_on(card, state.recipe, state.data.num_good) if test is not None else None
+            found = facts.past_peak(state.runs.values(), state.recipe.base.id, state.budget, card)
+            # This very recipe is nearer than any run.
+            found = PastPeak("", "", tested) if tested is not None else found
+        state.past_peak = found
 
     def _look_at_base(self, base_id: str) -> None:
         if not self._state.is_gathered or self._asked_base == base_id:

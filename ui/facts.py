@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from studio.errors import BaseModelError, Problem, RecipeError, StudioError
 from studio.library.adapter import Adapter
 from studio.library.shelf import list_adapters
 from studio.memory.budget import Budget, budget, trainable_parameters
+from studio.memory.correction import Correction, correction_for
 from studio.memory.device import Gpu, survey
 from studio.models.bases import Base, find_base, list_bases, locate
 from studio.models.facts import ModelFacts
@@ -24,11 +26,12 @@ from studio.recipe.fields import replaced
 from studio.recipe.presets import STARTER, for_style, tour
 from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder, list_runs
-from ui.state import DataView, RunView
+from ui.state import DataView, PastPeak, RunView
 
 _log = logging.getLogger(__name__)
 PIRATE = "examples/pirate.jsonl"
 MAX_PROBLEMS_SHOWN = 100
+TOKENS_PER_TURN = 16  # what a chat template puts around one message, generously
 
 
 # --- the computer and the workspace --------------------------------------------------------------------------------
@@ -41,6 +44,7 @@ class Machine:
     gpus: list[Gpu]
     disk_free_bytes: int
     run_ids: frozenset[str]
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ class Judgement:
 
 def look_at_machine(workspace: Workspace) -> Machine:
     """Some milliseconds' worth of looking."""
-    ids = frozenset(run.id for run in list_runs(workspace))
-    return Machine(survey(), disk_free(workspace.root), ids)
+    ids, gpus = frozenset(run.id for run in list_runs(workspace)), survey()
+    learnt = correction_for(workspace, gpus[0].name, gpus[0].driver) if gpus else None
+    return Machine(gpus, disk_free(workspace.root), ids, learnt)
 
 
 def disk_free(folder: Path) -> int:
@@ -166,6 +171,17 @@ def look_at_base(workspace: Workspace, base_id: str) -> BaseFacts:
     return BaseFacts(facts)
 
 
+def look_at_base_facts(bases: Iterable[Base]) -> dict[str, ModelFacts]:
+    """What each base is made of, by its id; one whose config.json cannot be used is left out."""
+    found = {}
+    for base in bases:
+        try:
+            found[base.id] = ModelFacts.from_folder(base.path)
+        except BaseModelError as error:
+            _log.info("%s: %s", base.id, error)
+    return found
+
+
 def data_stamp(path: str) -> tuple[str, int, int]:
     """What tells whether a dataset changed: where it is, its time (ns) and its bytes; zeros if it is not there."""
     try:
@@ -186,10 +202,11 @@ def look_at_data(path: str) -> DataView:
         return DataView(path, error=f"{path} cannot be read: {error.strerror}.", hint="Choose another file.")
     found = survey_data(dataset)
     problems = tuple(str(problem) for problem in dataset.problems[:MAX_PROBLEMS_SHOWN])
-    return DataView(path, found.num_rows, found.num_good, found.num_duplicates, problems)
+    longest = found.characters.max + TOKENS_PER_TURN * found.turns.max
+    return DataView(path, found.num_rows, found.num_good, found.num_duplicates, problems, longest)
 
 
-def judge(recipe: Recipe, base: BaseFacts, data: DataView) -> Judgement:
+def judge(recipe: Recipe, base: BaseFacts, data: DataView, correction: Correction | None = None) -> Judgement:
     """Problems, memory and parameters of a recipe; fast enough for each key press."""
     problems = check(recipe, base.facts, data.num_good or None)
     if base.problem is not None:
@@ -199,8 +216,30 @@ def judge(recipe: Recipe, base: BaseFacts, data: DataView) -> Judgement:
     if base.facts is None:
         return Judgement(problems)
     try:
-        return Judgement(problems, budget(base.facts, recipe), trainable_parameters(base.facts, recipe))
+        needed = budget(base.facts, recipe, correction.bytes if correction else 0)
+        return Judgement(problems, needed, trainable_parameters(base.facts, recipe))
     except RecipeError as error:
         told = {(problem.field, problem.message) for problem in problems}
         new = [problem for problem in error.problems if (problem.field, problem.message) not in told]
         return Judgement(problems + new)
+
+
+def past_peak(runs: Iterable[RunView], base_id: str, needed: Budget, card: str) -> PastPeak | None:
+    """Of the runs on that base that were measured on `card`, the one whose estimate was nearest to `needed`."""
+    found: tuple[int, PastPeak] | None = None
+    for view in runs:
+        estimate, measured = view.state.estimate, view.state.memories
+        if not measured or estimate is None or estimate.card != card or _base_of(view.folder) != base_id:
+            continue
+        apart = abs(estimate.total_bytes - needed.total_bytes)
+        if found is None or apart < found[0]:
+            peak = max(one.process_bytes for one in measured)
+            found = apart, PastPeak(view.folder.id, view.folder.name, peak)
+    return found[1] if found else None
+
+
+def _base_of(folder: RunFolder) -> str:
+    """The base that a run's recipe names, "" where its job does not say."""
+    recipe = folder.job.get("recipe") if folder.is_readable else None
+    base = recipe.get("base") if isinstance(recipe, dict) else None
+    return str(base.get("id", "")) if isinstance(base, dict) else ""

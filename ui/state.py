@@ -14,12 +14,14 @@ from PySide6.QtCore import QObject, Signal
 from studio.errors import Problem
 from studio.library.adapter import Adapter
 from studio.memory.budget import Budget
+from studio.memory.correction import Correction
 from studio.memory.device import Gpu
 from studio.models.bases import Base
 from studio.models.facts import ModelFacts
 from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
+from ui.fit_view import FitTestView
 
 
 @dataclass
@@ -31,6 +33,15 @@ class RunView:
 
 
 @dataclass(frozen=True)
+class PastPeak:
+    """What a finished or stopped run reached on this card: the driver's view of its process at its peak."""
+
+    run_id: str
+    name: str
+    process_bytes: int
+
+
+@dataclass(frozen=True)
 class DataView:
     """What is known about the recipe's dataset."""
 
@@ -39,6 +50,8 @@ class DataView:
     num_good: int = 0
     num_duplicates: int = 0
     problems: tuple[str, ...] = ()
+    longest_tokens: int = 0
+    """About the most that any row can have, reckoned from its characters; 0 if it is not known."""
     error: str = ""
     hint: str = ""
 
@@ -84,9 +97,13 @@ class AppState(QObject):
     """The list of runs, or the status of one."""
     run_event = Signal(str, object)
     """(run id, Event): `runs[run id].state` has just taken this event in."""
+    base_facts_changed = Signal()
+    """What the bases are made of is known."""
     recipe_changed = Signal()
     """The recipe, or what follows from it: problems, budget, data."""
     engine_changed = Signal()
+    fit_test_changed = Signal()
+    """How far the fit test is, or how it ended."""
     chat_news = Signal(object)
     """TextStreamed, Answered, AskFailed or BaseLoaded."""
     job_changed = Signal(object)
@@ -99,6 +116,9 @@ class AppState(QObject):
     recipe_edited = Signal(object)
     """Recipe: the form has a new one."""
     train_requested = Signal()
+    fit_test_requested = Signal()
+    """Try three steps of the recipe."""
+    fit_test_stop_requested = Signal()
     run_requested = Signal(str, str)
     """(run id, verb): stop, discard, pause, resume, save, evaluate, sample."""
     tour_requested = Signal()
@@ -145,11 +165,20 @@ class AppState(QObject):
         self.facts: ModelFacts | None = None
         """Of the recipe's base; None while there is none of that name on this computer."""
         self.budget: Budget | None = None
+        self.base_facts: dict[str, ModelFacts] = {}
+        """Of each base on this computer, as far as its config.json could be read."""
+        self.past_peak: PastPeak | None = None
+        """Of the run on the recipe's base that was most like the recipe; None if none was measured on a card."""
+        self.fit_test: FitTestView | None = None
+        """The one in progress, else the last one that had an answer."""
         self.trainable: tuple[int, int] | None = None
         """(parameters that learn, parameters in all) of the recipe on its base."""
-        self.gpus: list[Gpu] = []
+        self._gpus: list[Gpu] = []
         self.card_bytes = 24 * 2**30
         """The card that the estimate is held against: the real one, else the one the user picked."""
+        self.correction: Correction | None = None
+        """What earlier runs on this card have taught; it is part of the budget."""
+        self._other_bytes = 0
         self.disk_free_bytes = 0
         self.engine = "off"
         """off, starting, ready or gone."""
@@ -166,6 +195,22 @@ class AppState(QObject):
     def base(self) -> Base | None:
         """The recipe's base, if it is on this computer."""
         return next((base for base in self.bases if base.id == self.recipe.base.id), None)
+
+    @property
+    def gpus(self) -> list[Gpu]:
+        """The cards of this computer; the studio uses the first."""
+        return self._gpus
+
+    @gpus.setter
+    def gpus(self, found: list[Gpu]) -> None:
+        self._gpus = found
+        if not found or self.engine in ("off", "gone"):
+            self._other_bytes = found[0].total_bytes - found[0].free_bytes if found else 0
+
+    @property
+    def other_bytes(self) -> int:
+        """What other programs hold of the card; while an engine of ours is up, as it was before."""
+        return self._other_bytes
 
     @property
     def live_run(self) -> RunView | None:

@@ -81,8 +81,8 @@ class TrainingThread(QThread):
         self._tasks.put(("follow", lambda: self._follow(run, keep=False)))
 
     def wish(self, wish: w.Wish) -> None:
-        """Pass a wish to the engine; one is started for a question, and for nothing else."""
-        self._tasks.put(("ask", lambda: self._post(wish)))
+        """Pass a wish to the engine; one is started for a question or a fit test, and for nothing else."""
+        self._tasks.put(("test" if isinstance(wish, w.TestFit) else "ask", lambda: self._post(wish)))
 
     def start_job(self, key: str, kind: str, arguments: dict[str, object]) -> None:
         """Begin an import or a merge; its events come as `job_event` with this key."""
@@ -168,7 +168,7 @@ class TrainingThread(QThread):
         engine.post(w.Train(folder=str(run.path)))
 
     def _post(self, wish: w.Wish) -> None:
-        if isinstance(wish, w.Say):
+        if isinstance(wish, w.Say | w.TestFit):
             self._ensure_engine().post(wish)
             return
         followed = self._followed.get(str(getattr(wish, "run", "")))

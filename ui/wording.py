@@ -51,6 +51,13 @@ def moment(timestamp: float, now: float | None = None) -> str:
     return f"{QLocale(QLocale.Language.English).toString(when.date(), style)} {clock}"
 
 
+def arrival(timestamp: float, now: float | None = None) -> str:
+    """`15:20` where that is today, else as `moment` writes it."""
+    when = QDateTime.fromSecsSinceEpoch(int(timestamp))
+    today = QDateTime.fromSecsSinceEpoch(int(time.time() if now is None else now))
+    return when.toString("HH:mm") if when.date() == today.date() else moment(timestamp, now)
+
+
 def gigabytes(num_bytes: float) -> str:
     """A size of memory or disk: `412 GB`, `9.8 GB`; one GB is 2**30 bytes, as on the box of a card."""
     value = num_bytes / BYTES_PER_GB

@@ -1,7 +1,8 @@
 """An engine without a model: it speaks the protocol through the real mailboxes and takes steps out of thin air.
 
 Started in the place of `studio.engine` by the `fake_engine` fixture. What it does follows from the run's name: `dies`
-kills itself after three steps, `short` takes five steps, anything else goes on until it is told to end.
+kills itself after three steps, `short` takes five steps, anything else goes on until it is told to end. A fit test has an
+answer at once, unless its recipe is called `dies`, `broken`, or `long`: that one goes on until it is told to end.
 """
 
 import os
@@ -49,6 +50,8 @@ class FakeEngine:
                         self.train(RunFolder(Path(folder)))
                     case w.Say():
                         self.answer(wish)
+                    case w.TestFit():
+                        self.test_fit(wish)
             if not any(is_alive(one.pid, one.process_started) for one in self.attendants):
                 return
             PAUSE.wait(0.01)
@@ -57,6 +60,42 @@ class FakeEngine:
         for lane, folder in enumerate(wish.lanes):
             self.news.post(e.TextStreamed(ask=wish.ask, lane=lane, text=str(folder)))
             self.news.post(e.Answered(ask=wish.ask, lane=lane, text=str(folder), adapter="", num_tokens=1, seconds=0.1))
+
+    def test_fit(self, wish: w.TestFit) -> None:
+        name = wish.recipe["name"]
+        for phase in ("checking", "loading", "tokenising", "training"):
+            self.news.post(e.FitTestProgressed(test=wish.test, phase=phase))
+        if name == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "broken":
+            self.news.post(e.FitTestFailed(test=wish.test, kind="data", message="No row is whole.", hint="Mend one."))
+            return
+        step = 0
+        while name == "long" or step < 3:
+            step += 1
+            self.news.post(e.FitTestProgressed(test=wish.test, phase="training", step=min(step, 3)))
+            heard = self.inbox.read()
+            self.released = any(isinstance(other, w.Release) for other in heard)
+            if self.released or any(isinstance(other, w.Hush) and other.ask == wish.test for other in heard):
+                self.news.post(e.FitTestStopped(test=wish.test))
+                return
+            PAUSE.wait(0.01)
+        self.news.post(
+            e.FitTested(
+                test=wish.test,
+                fits=True,
+                device=self.device,
+                base="sha256:1",
+                micro_batch_tokens=256,
+                process_bytes=3 << 30,
+                estimated_total_bytes=1 << 30,
+                estimated_process_bytes=2 << 30,
+                num_steps=40,
+                step_seconds=[0.2, 0.1, 0.1],
+                seconds_per_step=0.05,
+                seconds_expected=2.0,
+            )
+        )
 
     def train(self, run: RunFolder) -> None:
         events, first = run.events, run.state().step

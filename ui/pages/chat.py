@@ -14,6 +14,7 @@ from studio.library.adapter import Adapter
 from studio.library.soundness import origin_warning
 from studio.models.bases import Base
 from studio.runs.events import Answered, AskFailed, BaseLoaded, TextStreamed
+from ui import fits
 from ui.bridge import soon
 from ui.pages.adapter_bases import base_of, belongs, why_baseless
 from ui.pages.chat_bars import AskBar, BaseRow
@@ -83,7 +84,7 @@ class ChatPage(Page):
 
     def _connect(self) -> None:
         state = self._state
-        for signal in (state.bases_changed, state.adapters_changed):
+        for signal in (state.bases_changed, state.adapters_changed, state.base_facts_changed):
             signal.connect(self._take_facts)
         state.adapters_changed.connect(self._take_awaited)
         state.runs_changed.connect(self._show_run)
@@ -154,6 +155,7 @@ class ChatPage(Page):
         talk = self._talk
         assert talk is not None
         self._base_row.show_bases([base.id for base in self._state.bases], talk.base.id)
+        self._base_row.show_fits(fits.chat_fits(self._state, talk.lanes))
         self._base_row.show_lanes(len(talk.lanes))
         self._ask_bar.show_lanes(len(talk.lanes))
         self._lanes.show_conversation(talk, [adapter.name for adapter in self._fitting(talk.base)])

@@ -13,6 +13,7 @@ from ui.pages.chat_prompt import PromptField
 from ui.widgets.buttons import Button
 from ui.widgets.controls import Choice, TextField
 from ui.widgets.labels import PlainLabel
+from ui.widgets.memory_choice import LIST_WIDTH, Fit, FitDelegate, FitNote, set_fit
 from ui.widgets.page import Card
 from ui.widgets.toggles import CheckBox, Segmented
 
@@ -31,6 +32,10 @@ class BaseRow(QWidget):
         label.setBuddy(self._base)
         self._base.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         self._base.value_changed.connect(lambda base: self.base_chosen.emit(str(base)))
+        self._base.setItemDelegate(FitDelegate(self._base))
+        self._base.view().setMinimumWidth(theme.px(LIST_WIDTH))
+        self._fits: dict[str, Fit] = {}
+        self._fit = FitNote(self.tr("Memory for chat"))
         self._note = PlainLabel("", "small", "text2", elide=True)
         self._unload = Button(self.tr("Unload"), "link")
         self._unload.setToolTip(self.tr("Gives its memory back; the next question loads it again"))
@@ -44,7 +49,7 @@ class BaseRow(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(theme.px(8))
-        for widget in (label, self._base, self._note, self._unload):
+        for widget in (label, self._base, self._fit, self._note, self._unload):
             row.addWidget(widget)
         row.addStretch(1)
         row.addWidget(PlainLabel(self.tr("Lanes"), "label", "text2"))
@@ -61,6 +66,17 @@ class BaseRow(QWidget):
         self._base.set_options([(each, each) for each in bases], base)
         self._base.updateGeometry()
 
+    def show_fits(self, fits: dict[str, Fit]) -> None:
+        """Show what each base would need, by its id: in the list, and beside it for the one that is taken."""
+        self._fits = fits
+        for index in range(self._base.count()):
+            set_fit(self._base, index, fits.get(str(self._base.itemData(index))))
+        self._show_fit()
+
+    def _show_fit(self) -> None:
+        """What is in memory needs no estimate."""
+        self._fit.show_fit(None if self._note.text() else self._fits.get(str(self._base.value())))
+
     def show_lanes(self, number: int) -> None:
         """Show how many lanes there are."""
         self._lanes.set_value(str(number))
@@ -70,6 +86,7 @@ class BaseRow(QWidget):
         self._note.setText(note)
         self._note.setVisible(bool(note))
         self._unload.setVisible(may_unload)
+        self._show_fit()
 
     def set_choosable(self, choosable: bool) -> None:
         """Whether base and lanes may change now: not while they answer."""

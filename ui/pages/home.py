@@ -10,12 +10,13 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from studio.library.adapter import Adapter
 from studio.recipe.fields import replaced
-from ui import theme, wording
+from ui import fits, theme, wording
 from ui.bridge import soon
 from ui.choosing import choose_file, choose_folder
 from ui.state import AppState, RunView
 from ui.widgets.buttons import Button
 from ui.widgets.labels import Divider, IconLabel, PlainLabel
+from ui.widgets.memory_choice import FitNote
 from ui.widgets.messages import StatusPill
 from ui.widgets.page import Card, Page, ScrollColumn
 from ui.widgets.path_strip import PathStrip, Step
@@ -50,12 +51,14 @@ class CheckRow(QWidget):
         self._text = PlainLabel("", "body", "text2", elide=True)
         self.button = Button(action)
         self.button.setVisible(bool(action))
+        self.fit = FitNote(self.tr("Memory for training"))
         row = QHBoxLayout(self)
         row.setContentsMargins(theme.px(4), 0, theme.px(4), 0)
         row.setSpacing(theme.px(12))
         for widget in (self._icon, self._title):
             row.addWidget(widget)
         row.addWidget(self._text, 1)
+        row.addWidget(self.fit)
         row.addWidget(self.button)
         self.setFixedHeight(theme.px(46))
 
@@ -227,6 +230,8 @@ class HomePage(Page):
             self._checks[name].setVisible(not self._state.runs or is_amiss)
         self._card.setVisible(any(not row.isHidden() for row in self._checks.values()))
         self._show_starter_button()
+        base = self._checks["base"]
+        base.fit.show_fit(fits.recipe_fit(self._state), brief=not base.button.isHidden())
         self._strip.set_steps(self.steps())
         self._show_sizes()
         self._show_words()
@@ -271,7 +276,8 @@ class HomePage(Page):
         if not bases:
             return Check("warn", title, self.tr("None yet"))
         rest = self.tr(" and {0} more").format(len(bases) - 1) if len(bases) > 1 else ""
-        return Check("ok", title, f"{bases[0].id}{rest}")
+        chosen = self._state.base or bases[0]
+        return Check("ok", title, f"{chosen.id}{rest}")
 
     def _show_starter_button(self) -> None:
         state = self._state

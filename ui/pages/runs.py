@@ -15,11 +15,13 @@ from studio.runs.create import read_job
 from studio.runs.state import RunState, Status
 from ui import theme, wording
 from ui.bridge import soon
+from ui.measured import Peak
 from ui.state import AppState, RunView
 from ui.widgets.buttons import Button
 from ui.widgets.controls import TextField
 from ui.widgets.labels import PlainLabel
 from ui.widgets.loss_plot import LossPlot
+from ui.widgets.memory_layout import gb_text
 from ui.widgets.messages import STATUS, EmptyState, MessageBar, MessageKind, StatTile, StatusPill
 from ui.widgets.numbers import format_int
 from ui.widgets.page import Card, Page
@@ -153,6 +155,7 @@ class RunPanel(QWidget):
         super().__init__(parent)
         self._state = state
         self._view: RunView | None = None
+        self._low = False
         self.plot = LossPlot()
         self._side = Card(compact=True)
         self._side.setFixedWidth(theme.px(PANEL_WIDTH))
@@ -186,8 +189,8 @@ class RunPanel(QWidget):
         self._side.add(self._line)
         tiles = QHBoxLayout()
         tiles.setSpacing(theme.px(12))
-        for tile in self._tiles.values():
-            tiles.addWidget(tile, 1)
+        for tile, share in zip(self._tiles.values(), (6, 5, 7), strict=True):
+            tiles.addWidget(tile, share)
         self._side.add(tiles)
         self._side.body.addStretch(1)
         tr = self.tr
@@ -220,6 +223,9 @@ class RunPanel(QWidget):
         """Where there is little height, do without the numbers that the table or the plot show too."""
         for tile in self._tiles.values():
             tile.setVisible(not low)
+        if low != self._low:
+            self._low = low
+            self.show_run(self._view)
 
     def _begin_again(self, view: RunView) -> None:
         """The run's own recipe, with its dataset where the run found it."""
@@ -240,7 +246,7 @@ class RunPanel(QWidget):
         state = view.state
         self._name.setText(view.folder.name)
         self._pill.set_word(wording.WORDS[state.status])
-        self._line.setText(_line(view))
+        self._line.setText("\n".join(filter(None, (_line(view), Peak.of(state).text if self._low else ""))))
         self._show_ending(state)
         self._show_curve(state)
         self._show_tiles(view)
@@ -272,9 +278,12 @@ class RunPanel(QWidget):
         self._tiles["rank"].set_value(
             f"{rank}" if rank else "\u2013", self.tr("{0} learn").format(learning) if learning else ""
         )
-        measured = state.memory.process_bytes if state.memory is not None else 0
-        device = self.tr("on the CPU") if state.device == "cpu" else self.tr("on the card") if state.device else ""
-        self._tiles["memory"].set_value(wording.size(measured) if measured else "\u2013", device)
+        peak = Peak.of(state)
+        note = self.tr("on the CPU") if state.device == "cpu" else self.tr("on the card") if state.device else ""
+        if peak.estimated_bytes is not None:
+            note = self.tr("\u2248 {0} estimated").format(gb_text(peak.estimated_bytes))
+        self._tiles["memory"].set_value(wording.size(peak.measured_bytes) if peak.measured_bytes else "\u2013", note)
+        self._tiles["memory"].setToolTip(peak.text)
 
     def _show_curve(self, state: RunState) -> None:
         self.plot.set_series([taken.step for taken in state.steps], [taken.loss for taken in state.steps])

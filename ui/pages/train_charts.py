@@ -10,8 +10,11 @@ from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 from studio.runs import events as e
 from studio.runs.state import RunState
 from ui import theme
+from ui.measured import Peak, gigabytes
 from ui.pages.train_words import tr
+from ui.widgets.buttons import Button
 from ui.widgets.loss_plot import LossPlot
+from ui.widgets.memory_layout import BYTES_PER_GB, gb_text
 from ui.widgets.plots import SmallPlot
 
 MAX_MARKS = 4  # with more epochs their lines would hide the curve
@@ -24,7 +27,7 @@ CURVES: dict[str, Callable[[e.StepTaken], float | None]] = {
 
 
 class Charts(QWidget):
-    """Loss large, four quiet curves below it."""
+    """Loss large, four quiet curves below it, and the memory beside its estimate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,16 +46,46 @@ class Charts(QWidget):
             "speed": SmallPlot(tr("Tokens per second")),
             "size": SmallPlot(tr("Overlay size"), tr("how far from the base"), width=2),
         }
-        grid = QGridLayout()
-        grid.setSpacing(theme.px(16))
-        for index, plot in enumerate(self.small.values()):
+        self.memory = SmallPlot(tr("Memory, GB"), width=2, fill=True)
+        self.large = Button(tr("Enlarge"), "link")
+        self.large.clicked.connect(self._toggle_large)
+        self.memory.clicked.connect(self._toggle_large)
+        self.memory.add_head(self.large)
+        self._peak: Peak | None = None
+        self._narrow = False
+        self._grid = QGridLayout()
+        self._grid.setSpacing(theme.px(16))
+        for plot in (*self.small.values(), self.memory):
             plot.setMinimumHeight(theme.px(148))
-            grid.addWidget(plot, index // 2, index % 2)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(theme.px(16))
         column.addWidget(self.loss, 3)
-        column.addLayout(grid, 2)
+        column.addLayout(self._grid, 2)
+        self.set_narrow(False)
+
+    def _toggle_large(self) -> None:
+        """The memory alone, or all curves: it is the proof of the estimate."""
+        alone = not self.loss.isHidden()
+        for plot in (self.loss, *self.small.values()):
+            plot.setHidden(alone)
+        self.large.set_label(tr("All charts") if alone else tr("Enlarge"))
+        self.set_narrow(self._narrow)
+        self.memory.refresh()
+
+    def set_narrow(self, narrow: bool) -> None:
+        """Lay the small curves out in two columns, else in three; the memory has the last row's rest, or all of it."""
+        self._narrow = narrow
+        across = 2 if narrow else 3
+        plots = list(self.small.values())
+        for index, plot in enumerate(plots):
+            self._grid.addWidget(plot, index // across, index % across)
+        row, first = divmod(len(plots), across)
+        first = first if not self.loss.isHidden() else 0
+        self._grid.addWidget(self.memory, row, first, 1, across - first)
+        self._grid.setColumnStretch(2, 0 if narrow else 1)
+        for index in range(2):
+            self._grid.setColumnStretch(index, 1)
 
     def set_grad_limit(self, limit: float) -> None:
         """Draw where corrections are scaled down; 0: nowhere."""
@@ -69,15 +102,35 @@ class Charts(QWidget):
             known = 0
         for taken in state.steps[known:]:
             self._add(taken)
-        for plot in (self.loss, *self.small.values()):
+        for plot in (self.loss, *self.small.values(), self.memory):
             plot.set_total_steps(state.num_steps or 0)
+        self._show_memory(state)
         self._tell_clipped()
         self._show_marks(state)
 
     def redraw(self) -> None:
         """Draw at once, as for a run that has just been opened."""
-        for plot in (self.loss, *self.small.values()):
+        for plot in (self.loss, *self.small.values(), self.memory):
             plot.redraw()
+
+    def _show_memory(self, state: RunState) -> None:
+        """What the process held, and where that can be compared, what it was expected to and what the card has."""
+        steps, sizes = gigabytes(state)
+        if sizes != self.memory.series.values.tolist() or steps != self.memory.series.steps.tolist():
+            self.memory.set_series(steps, sizes)
+        peak = Peak.of(state)
+        if peak == self._peak:
+            return
+        self._peak = peak
+        self.memory.set_title(tr("Graphics memory, GB") if peak.on_card else tr("Main memory, GB"))
+        lines = []
+        if peak.estimated_bytes is not None:
+            text = tr("estimate {0}").format(gb_text(peak.estimated_bytes))
+            lines.append((peak.estimated_bytes / BYTES_PER_GB, text, "estimate"))
+        if peak.card_bytes is not None:
+            lines.append((peak.card_bytes / BYTES_PER_GB, tr("card {0}").format(gb_text(peak.card_bytes)), "limit"))
+        self.memory.set_lines(lines)
+        self.memory.set_finding(_finding(peak))
 
     def _start_afresh(self) -> None:
         self._steps, self._epochs, self._marked, self._clipped = [], [], [], 0
@@ -118,3 +171,10 @@ class Charts(QWidget):
         count = self._clipped
         text = tr("1 step clipped") if count == 1 else tr("{0} steps clipped").format(count) if count else ""
         self.small["norm"].set_finding(text)
+
+
+def _finding(peak: Peak) -> str:
+    """Measured against estimated, or why there is nothing to hold it against."""
+    if peak.on_card or peak.measured_bytes is None:
+        return peak.text
+    return tr("{0} GB measured; the estimate is for cards").format(gb_text(peak.measured_bytes))

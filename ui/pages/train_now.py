@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 from studio.runs import events as e
 from studio.runs.state import RunState, Status
 from ui import theme
+from ui.measured import Peak
 from ui.pages.train_words import duration, short_count, tr
 from ui.widgets.answer import AnswerText
 from ui.widgets.buttons import Button
@@ -57,14 +58,17 @@ class NowCard(Card):
             "norm": (tr("Gradient norm"), ""),
             "speed": (tr("Speed"), tr("tok/s")),
             "memory": (tr("Memory"), tr("GB")),
+            "estimate": (tr("Memory, estimated"), tr("GB")),
         }
+        self._estimate: list[PlainLabel] = []
         for index, (key, (label, unit)) in enumerate(rows.items()):
             self.rows[key] = PlainLabel(DASH, "medium")
             self.rows[key].setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             self.rows[key].setAccessibleDescription(f"{label} {unit}".strip())
-            grid.addWidget(PlainLabel(label, "body", "text2"), index, 0)
-            grid.addWidget(self.rows[key], index, 1)
-            grid.addWidget(PlainLabel(unit, "small", "text3"), index, 2)
+            line = [PlainLabel(label, "body", "text2"), self.rows[key], PlainLabel(unit, "small", "text3")]
+            for place, part in enumerate(line):
+                grid.addWidget(part, index, place)
+            self._estimate = line
         self.body.setSpacing(theme.px(12))
         for item in (pair, Divider(), grid):
             self.add(item)
@@ -78,7 +82,16 @@ class NowCard(Card):
         self.rows["rate"].setText(format_float(float(f"{last.learning_rate:.3g}")) if last else DASH)
         self.rows["norm"].setText(f"{last.grad_norm:.2f}" if last else DASH)
         self.rows["speed"].setText(short_count(last.num_tokens / max(last.seconds, 1e-9)) if last else DASH)
-        self.rows["memory"].setText(gb_text(state.memory.process_bytes) if state.memory else DASH)
+        self._show_memory(Peak.of(state))
+
+    def _show_memory(self, peak: Peak) -> None:
+        """The peak so far; the estimate below it where the two can be compared."""
+        self.rows["memory"].setText(gb_text(peak.measured_bytes) if peak.measured_bytes is not None else DASH)
+        estimated = peak.estimated_bytes
+        for part in self._estimate:
+            part.setVisible(estimated is not None)
+        if estimated is not None:
+            self.rows["estimate"].setText(f"\u2248 {gb_text(estimated)}")
 
     def _show_loss(self, state: RunState, smoothing: float) -> None:
         if not state.steps:
@@ -160,6 +173,7 @@ class Warnings(QWidget):
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(theme.px(8))
+        self.hide()
 
     def show_state(self, state: RunState) -> None:
         """Show the last few that were not dismissed."""
@@ -263,6 +277,9 @@ class EndingCard(Card):
             last = state.evaluations[-1]
             parts.append(tr("Evaluation {0}, best {1} at step {2}.").format(
                 f"{last.loss:.2f}", f"{lowest.loss:.2f}", format_int(lowest.step)))  # fmt: skip
+        memory = Peak.of(state).text
+        if memory:
+            parts.append(tr("Peak memory: {0}.").format(memory))
         if state.adapter:
             parts.append(tr("The adapter {0} is in your library.").format(state.adapter))
         return " ".join(parts)

@@ -88,6 +88,7 @@ class TrainRunning(Page):
         state.run_event.connect(self._on_event)
         state.runs_changed.connect(self._on_runs)
         self.narrow_changed.connect(self.refresh)
+        self.narrow_changed.connect(self.charts.set_narrow)
         self.refresh()
 
     # --- parts ---------------------------------------------------------------------------------------------------------

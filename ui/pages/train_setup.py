@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from studio.errors import StudioError
@@ -69,6 +70,9 @@ class TrainSetup(Page):
         left = column([self._none, self._setup, self._training, self.more])
         self.columns(left, self.cost)
         self.form.refusals_changed.connect(self._show_refused)
+        undo = QShortcut(QKeySequence.StandardKey.Undo, self)
+        undo.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        undo.activated.connect(self.cost.remedies.undo)
         self.narrow_changed.connect(self._rearrange)
         for signal in (state.recipe_changed, state.bases_changed, state.runs_changed):
             signal.connect(self.refresh)
@@ -214,7 +218,7 @@ class TrainSetup(Page):
         self._caption.setVisible(not narrow)
         self.name.setFixedWidth(theme.px(144 if narrow else 200))
         self.search.setFixedWidth(theme.px(144 if narrow else 200))
-        self.cost.memory.set_narrow(narrow)
+        self.cost.set_narrow(narrow)
         self.body.removeWidget(self._tools)
         self.header.row.removeWidget(self._tools)
         if narrow:

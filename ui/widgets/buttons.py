@@ -83,9 +83,9 @@ class Button(QPushButton):
         return "strong" if self.isEnabled() and (self._kind == "primary" or self.isChecked()) else "medium"
 
     def _content_width(self) -> int:
-        metrics = QFontMetrics(theme.font(self._font_kind()))
+        metrics = QFontMetrics(theme.font(self._font_kind(), self.text()))
         width = metrics.size(Qt.TextFlag.TextShowMnemonic, self.text()).width()
-        width += theme.px(ICON + GAP) if self._icon else 0
+        width += theme.px(ICON + GAP if self.text() else ICON) if self._icon else 0
         return width + (theme.px(ICON + GAP) if self.menu() is not None else 0)
 
     def sizeHint(self) -> QSize:
@@ -127,7 +127,7 @@ class Button(QPushButton):
                 look.colour(fill) if fill else None,
                 look.colour(edge) if edge else None,
             )
-        font = theme.font(self._font_kind())
+        font = theme.font(self._font_kind(), self.text())
         font.setUnderline(self._kind == "link" and self.isEnabled() and self.underMouse())
         painter.setFont(font)
         x = (self.width() - self._content_width()) / 2

@@ -30,6 +30,10 @@ from ui.widgets.memory_layout import BYTES_PER_GB, Part, Span, gb_text
 BarSize = Literal["full", "compact", "small"]
 HEIGHTS = {"full": 48, "compact": 40, "small": 10}
 ABOVE, BELOW = 24, 24
+SMALL = (
+    0,
+    1,
+)  # gap and narrowest part of the small bar: there a part may be a hair, but the picture keeps its proportions
 OVERLAY = ("adapter", "gradients", "optimizer")
 
 
@@ -40,6 +44,28 @@ def _on(fill: str) -> QColor:
     channels = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
     luminance = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
     return QColor("#FFFFFF" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#000000")
+
+
+def paint_small(painter: QPainter, rect: QRectF, parts: Sequence[Part], limit_bytes: int) -> None:
+    """The smallest form of the bar, for lists: flat colours, and what lies beyond the limit hatched."""
+    look = theme.current()
+    total = sum(part.num_bytes for part in parts)
+    scale, radius = max(limit_bytes, total, 1), 3.0
+    paint.box(painter, rect, radius, look.colour("surface"), look.colour("outline"))
+    path = QPainterPath()
+    path.addRoundedRect(rect, radius, radius)
+    painter.save()
+    painter.setClipPath(path, Qt.ClipOperation.IntersectClip)
+    for span in memory_layout.spans(parts, scale, int(rect.width()), *SMALL):
+        box = QRectF(rect.left() + span.left, rect.top(), span.width, rect.height())
+        painter.fillRect(box, QColor(look.parts[span.part.name].edge))
+    if 0 < limit_bytes < total:
+        beyond = QRectF(rect)
+        beyond.setLeft(rect.left() + limit_bytes / scale * rect.width())
+        painter.fillRect(beyond, look.colour("bad_soft"))
+        paint.hatch(painter, beyond, "rising", look.colour("bad"))
+    painter.restore()
+    paint.box(painter, rect, radius, None, look.colour("bad" if 0 < limit_bytes < total else "outline"))
 
 
 class MemoryBar(QProgressBar):
@@ -58,6 +84,7 @@ class MemoryBar(QProgressBar):
         self._parts: list[Part] = []
         self._limit = 0
         self._measured: int | None = None
+        self._measured_in = ""
         self._chosen = -1
         self.setTextVisible(False)
         self.setMouseTracking(True)
@@ -80,9 +107,9 @@ class MemoryBar(QProgressBar):
         self._limit = num_bytes
         self._tell()
 
-    def set_measured(self, num_bytes: int | None) -> None:
-        """Mark the peak that the last run like this one reached; None: there was none."""
-        self._measured = num_bytes
+    def set_measured(self, num_bytes: int | None, run: str = "") -> None:
+        """Mark the peak that the last run like this one reached, and name that run, "" for a test; None: there was none."""
+        self._measured, self._measured_in = num_bytes, run
         self._tell()
 
     def set_size(self, size: BarSize) -> None:
@@ -111,7 +138,8 @@ class MemoryBar(QProgressBar):
         self.setRange(0, max(1, self._limit >> 20))
         self.setValue(min(self.total() >> 20, self.maximum()))
         listed = ", ".join(f"{part.label} {gb_text(part.num_bytes)} GB" for part in self._parts)
-        self.setAccessibleDescription(f"{self.text()}. {listed}")
+        told = [f"{self.text()}. {listed}", *([self._past()] if self._measured is not None else [])]
+        self.setAccessibleDescription(". ".join(told))
         self.update()
 
     def sizeHint(self) -> QSize:
@@ -133,16 +161,29 @@ class MemoryBar(QProgressBar):
 
     def spans(self) -> list[Span]:
         """The pixels of each part that has a size."""
-        return memory_layout.spans(self._parts, self._scale(), self.width(), 1 if self._size == "small" else 2)
+        room = SMALL if self._size == "small" else (2, memory_layout.MIN_PART)
+        return memory_layout.spans(self._parts, self._scale(), self.width(), *room)
 
     def part_at(self, x: float) -> Part | None:
         """The part drawn at `x`, if any."""
         return next((span.part for span in self.spans() if span.left <= x < span.right + 2), None)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        """Make the tooltip that of the part under the mouse."""
-        part = self.part_at(event.position().x())
-        self.setToolTip(self._tip(part) if part else "")
+        """Make the tooltip that of what is under the mouse: the mark of the measured peak, a part, or what is free."""
+        x = event.position().x()
+        part = self.part_at(x)
+        if self._measured is not None and self._size != "small" and abs(x - self._x(self._measured)) <= theme.px(4):
+            self.setToolTip(plain_tip(self._past()))
+        elif part is not None:
+            self.setToolTip(self._tip(part))
+        else:
+            self.setToolTip(plain_tip(self.tr("Free: {0} GB").format(gb_text(max(self._limit - self.total(), 0)))))
+
+    def _past(self) -> str:
+        """The measured peak as a sentence."""
+        assert self._measured is not None
+        words = self.tr("Measured: {0} GB at the peak of {1}") if self._measured_in else self.tr("Measured: {0} GB")
+        return words.format(gb_text(self._measured), self._measured_in)
 
     def _tip(self, part: Part) -> str:
         head = f"{part.label}: {gb_text(part.num_bytes)} GB"
@@ -176,43 +217,37 @@ class MemoryBar(QProgressBar):
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw track, parts, what lies over the limit, and the rows above and below."""
         painter = paint.start(self)
-        drawn = self.spans()
-        self._paint_bar(painter, drawn)
-        if self._size != "small":
+        if self._size == "small":
+            paint_small(painter, QRectF(self.bar_rect()), self._parts, self._limit)
+        else:
+            drawn = self.spans()
+            self._paint_bar(painter, drawn)
             self._paint_ticks(painter)
             self._paint_above(painter, drawn)
         painter.end()
 
     def _paint_bar(self, painter: QPainter, drawn: Sequence[Span]) -> None:
         look = theme.current()
-        rect = QRectF(self.bar_rect())
-        small = self._size == "small"
-        radius = 3.0 if small else 5.0
-        paint.box(painter, rect, radius, look.colour("surface" if small else "sunken"), look.colour("outline"))
+        rect, radius = QRectF(self.bar_rect()), 5.0
+        paint.box(painter, rect, radius, look.colour("sunken"), look.colour("outline"))
         path = QPainterPath()
         path.addRoundedRect(rect, radius, radius)
         painter.save()
         painter.setClipPath(path)
-        if drawn and not small:
+        if drawn:
             painter.fillRect(QRectF(0, rect.top(), drawn[-1].right + 2, rect.height()), look.colour("surface"))
         for span in drawn:
-            box = QRectF(span.left, rect.top(), span.width, rect.height())
-            self._paint_part(painter, box, span.part)
+            self._paint_part(painter, QRectF(span.left, rect.top(), span.width, rect.height()), span.part)
         if self.is_over():
             beyond = QRectF(self._x(self._limit), rect.top(), rect.width(), rect.height()).intersected(rect)
             painter.fillRect(beyond, look.colour("bad_soft"))
             paint.hatch(painter, beyond, "rising", look.colour("bad"))
         painter.restore()
         if self.is_over():
-            paint.box(painter, rect, radius, None, look.colour("bad"), 1.0 if small else 2.0)
-        elif small:
-            paint.box(painter, rect, radius, None, look.colour("outline"))
+            paint.box(painter, rect, radius, None, look.colour("bad"), 2.0)
 
     def _paint_part(self, painter: QPainter, box: QRectF, part: Part) -> None:
         look = theme.current().parts[part.name]
-        if self._size == "small":
-            painter.fillRect(box, QColor(look.edge))
-            return
         paint.swatch(painter, box, look, 0)
         visible = min(box.right(), self._x(self._limit)) if self.is_over() else box.right()
         box.setRight(max(box.left(), visible))
@@ -261,7 +296,8 @@ class MemoryBar(QProgressBar):
             look = theme.current()
             x = round(self._x(self._measured))
             bar = self.bar_rect()
-            for text in (self.tr("last run measured {0}"), self.tr("measured {0}")):
+            texts = (self.tr("last run measured {0}"), self.tr("measured {0}"))
+            for text in texts[0 if self._measured_in else 1 :]:
                 if self._paint_note(painter, text.format(gb_text(self._measured)), x, "caption", "text2", taken):
                     break
             painter.fillRect(QRect(x - 1, bar.top() - theme.px(5), 2, bar.height() + theme.px(9)), look.colour("text"))

@@ -59,17 +59,20 @@ def shares(sizes: Sequence[float], room: int, minimum: int) -> list[int]:
     return dealt
 
 
-def spans(parts: Sequence[Part], scale_bytes: int, width: int, gap: int) -> list[Span]:
-    """The parts that have a size, in order from the left edge of a bar of `width` px that stands for `scale_bytes`."""
+def spans(parts: Sequence[Part], scale_bytes: int, width: int, gap: int, minimum: int = MIN_PART) -> list[Span]:
+    """The parts that have a size, in order from the left edge of a bar of `width` px that stands for `scale_bytes`.
+
+    None is narrower than `minimum` px, as long as there is room.
+    """
     drawn = [part for part in parts if part.num_bytes > 0]
     if not drawn or width <= 0:
         return []
     total = sum(part.num_bytes for part in drawn)
     room = min(width, round(width * total / max(scale_bytes, 1)))
-    room = min(width, max(room, (MIN_PART + gap) * len(drawn)))
+    room = min(width, max(room, (minimum + gap) * len(drawn)))
     result: list[Span] = []
     left = 0
-    for part, share in zip(drawn, shares([p.num_bytes for p in drawn], room, MIN_PART + gap), strict=True):
+    for part, share in zip(drawn, shares([p.num_bytes for p in drawn], room, minimum + gap), strict=True):
         result.append(Span(part, left, max(1, share - gap)))
         left += share
     return result
@@ -85,6 +88,14 @@ def aligned_gb_text(num_bytes: float) -> str:
     gigabytes = num_bytes / BYTES_PER_GB
     text = f"{gigabytes:.2f}" if gigabytes < 0.995 else f"{gigabytes:.1f}\u2007"
     return text.rjust(5, "\u2007")
+
+
+def signed_gb_text(num_bytes: float) -> str:
+    """`+0.3` or `\u22122.9`, with a real minus sign; two decimals where one would say nothing."""
+    text = f"{abs(num_bytes) / BYTES_PER_GB:.1f}"
+    if text == "0.0" and num_bytes:
+        text = f"{abs(num_bytes) / BYTES_PER_GB:.2f}"
+    return ("\u2212" if num_bytes < 0 else "+") + text
 
 
 def _tick_text(gigabytes: float) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from PySide6.QtCore import QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QFontMetrics, QPaintEvent
+from PySide6.QtGui import QFontMetrics, QKeyEvent, QPaintEvent
 from PySide6.QtWidgets import QAbstractButton, QGridLayout, QHBoxLayout, QSizePolicy, QWidget
 
 from ui import theme
 from ui.widgets import paint
+from ui.widgets.focus import FocusRing
 from ui.widgets.labels import IconLabel, PlainLabel, plain_tip
 from ui.widgets.memory_layout import aligned_gb_text
 
@@ -54,25 +55,35 @@ class Verdict(QWidget):
 
 
 class _PartRow(QAbstractButton):
-    """One part in a row of 24 px: swatch, label, what drives it, size."""
+    """One part in a row of 22 px: swatch, label, what drives it, size. What is not ours cannot be pressed."""
 
     def __init__(self, name: str, parent: QWidget) -> None:
         super().__init__(parent)
         self.name = name
         self.label, self.driver, self.num_bytes, self.short = "", "", 0, False
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setEnabled(name != "other")
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        FocusRing(self, 4)
 
-    def show_part(self, label: str, driver: str, num_bytes: int) -> None:
+    def show_part(self, label: str, driver: str, num_bytes: int, tip: str) -> None:
         """Take new values."""
         self.label, self.driver, self.num_bytes = label, driver, num_bytes
         self.setAccessibleName(f"{label}: {aligned_gb_text(num_bytes).strip()} GB, {driver}")
-        self.setToolTip(plain_tip(driver))
+        self.setAccessibleDescription(tip)
+        self.setToolTip(plain_tip(tip or driver))
         self.update()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Enter presses it, as Space does."""
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.click()
+        else:
+            super().keyPressEvent(event)
 
     def sizeHint(self) -> QSize:
         """One row."""
-        return QSize(theme.px(160 if self.short else 320), theme.px(22 if self.short else 24))
+        return QSize(theme.px(160 if self.short else 320), theme.px(22))
 
     def minimumSizeHint(self) -> QSize:
         """It may be cut."""
@@ -125,8 +136,8 @@ class MemoryList(QWidget):
         self._grid.setHorizontalSpacing(theme.px(24))
         self._grid.setVerticalSpacing(0)
 
-    def set_parts(self, parts: Sequence[tuple[str, str, int, str]]) -> None:
-        """Show parts given as (name, label, bytes, what drives it)."""
+    def set_parts(self, parts: Sequence[tuple[str, str, int, str]], tips: Mapping[str, str] | None = None) -> None:
+        """Show parts given as (name, label, bytes, what drives it); `tips` says more, by name."""
         if [row.name for row in self._rows] != [part[0] for part in parts]:
             for row in self._rows:
                 self._grid.removeWidget(row)
@@ -136,7 +147,7 @@ class MemoryList(QWidget):
                 row.clicked.connect(self._clicked)
             self.set_narrow(self._narrow)
         for row, (_, label, num_bytes, driver) in zip(self._rows, parts, strict=True):
-            row.show_part(label, driver, num_bytes)
+            row.show_part(label, driver, num_bytes, (tips or {}).get(row.name, ""))
 
     def set_narrow(self, narrow: bool) -> None:
         """Arrange in two columns, or in one with the drivers."""

@@ -17,6 +17,7 @@ from ui.widgets.page import Card
 from ui.widgets.series import Floats, Series, nice_ticks, thinned, tick_texts
 
 REPAINT_MS = 100
+LABEL = 18  # height of a line's label
 EDGE = 0.02  # share of the step axis kept free at both ends, so that a marker there stays whole
 LINE_KINDS = {
     "clip": ("warn", Qt.PenStyle.DashLine),
@@ -261,7 +262,7 @@ class SmallPlot(PlotCard):
         for value, label, kind in self._lines:
             role, style = LINE_KINDS[kind]
             line = pg.InfiniteLine(value, angle=0, pen=plain_pen(role, 2 if style is None else 1, style))
-            text = pg.TextItem(label, color=theme.current().colour(role), anchor=(0, 0) if kind == "limit" else (1, 1))
+            text = pg.TextItem(label, color=theme.current().colour(role), anchor=(0 if kind == "limit" else 1, 1))
             text.setFont(theme.font("caption"))
             for item in (line, text):
                 self.canvas.addItem(item, ignoreBounds=True)
@@ -279,12 +280,20 @@ class SmallPlot(PlotCard):
         high = float(values.max()) if len(values) else 1.0
         low = 0.0 if self._from_zero or not len(values) else float(values.min())
         margin = (high - low) * 0.12 or abs(high) or 1.0
-        self.canvas.setYRange(low if self._from_zero else low - margin, high + margin, padding=0)
+        bottom, top = low if self._from_zero else low - margin, high + margin
+        share = min(theme.px(LABEL) / max(self.canvas.getViewBox().height(), 1.0), 0.4)
+        if any(kind == "limit" for _, _, kind in self._lines):
+            top = max(top, bottom + (high - bottom) / (1 - share))  # its label stands above the highest line
+        self.canvas.setYRange(bottom, top, padding=0)
+        self._place_labels(first, last, top, (top - bottom) * share)
+
+    def _place_labels(self, first: float, last: float, top: float, height: float) -> None:
+        """Each label above its line, unless another line or the end of the plot is nearer than the label is high."""
         texts = [item for item in self._line_items if isinstance(item, pg.TextItem)]
         for (value, _, kind), text in zip(self._lines, texts, strict=True):
-            # Above its line, unless the plot ends there.
+            next_up = min((other for other, _, _ in self._lines if other > value), default=top)
             if kind != "limit":
-                text.setAnchor((1, 0 if high + margin - value < (high + margin - low) * 0.3 else 1))
+                text.setAnchor((1, 0 if next_up - value < height else 1))
             text.setPos(first if kind == "limit" else last, value)
 
     def summary(self) -> str:

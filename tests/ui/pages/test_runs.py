@@ -138,3 +138,22 @@ def test_a_foreign_name_is_text(qtbot: QtBot, tmp_path: Path) -> None:
     page = shown(qtbot, gathered(run(tmp_path, name, ending=KILLED)))
     assert page._panel._name.text() == name
     assert page._panel._name.textFormat() is Qt.TextFormat.PlainText
+
+
+def test_the_peak_of_a_run_stands_beside_its_estimate(qtbot: QtBot, tmp_path: Path) -> None:
+    gb = 1 << 30
+    on_card, on_cpu = run(tmp_path, "card", ending=KILLED), run(tmp_path, "cpu", ending=KILLED)
+    for view, device, card in ((on_card, "cuda-0", "RTX"), (on_cpu, "cpu", "")):
+        view.state.device = device
+        sizes = {"total_bytes": 12 * gb, "process_bytes": 14 * gb, "context_bytes": gb}
+        view.state.advance(e.Estimated(**sizes, terms={}, card=card, card_bytes=None))
+        # Resumed, its process begins with a peak of its own.
+        for step, size in ((1, 12), (3, 13), (5, 11)):
+            view.state.advance(e.MemoryMeasured(step=step, process_bytes=size * gb))
+    page = shown(qtbot, gathered(on_cpu, on_card))
+    assert page._panel._tiles["memory"].accessibleName() == "Peak memory: 13 GB \u2248 14.0 estimated"
+    page._panel.set_low(True)
+    assert "13.0 GB measured, \u2248 14.0 GB estimated" in page._panel._line.text()
+    choose(page, 1)
+    assert page._panel._tiles["memory"].accessibleName() == "Peak memory: 13 GB on the CPU"
+    assert "estimated" not in page._panel._line.text()

@@ -8,7 +8,7 @@ from PySide6.QtCore import QPoint, Qt, QThreadPool
 from PySide6.QtTest import QTest
 
 from studio.runs import events as e
-from tests.ui.pages.train_facts import add_run, feed, ready_state, run_events, step_taken
+from tests.ui.pages.train_facts import GB, add_run, feed, ready_state, run_events, step_taken
 from ui.pages.train import TrainPage
 from ui.pages.train_now import MAX_WARNINGS
 from ui.state import AppState
@@ -36,7 +36,7 @@ def page(state: AppState, qtbot) -> TrainPage:
 def picture(page: TrainPage) -> dict[str, object]:
     """What the run page says, curves included."""
     running = page.running
-    plots = {"loss": running.charts.loss, **running.charts.small}
+    plots = {"loss": running.charts.loss, **running.charts.small, "memory": running.charts.memory}
     for plot in plots.values():
         plot.redraw()
     return {
@@ -49,6 +49,8 @@ def picture(page: TrainPage) -> dict[str, object]:
         "samples": [[each.raw_text() for each in card.answers] for card in running.samples._cards.values()],
         "marks": (running.charts.loss._checkpoints, running.charts.loss._evaluations, running.charts.loss._marks),
         "finding": running.charts.small["norm"].finding.text(),
+        "memory": (running.charts.memory.accessibleName(), running.charts.memory.finding.text()),
+        "levels": running.charts.memory._lines,
         "ending": "" if running.ending.isHidden() else running.ending.heading.text() + running.ending.text.text(),
     }
 
@@ -352,3 +354,87 @@ def test_an_answer_that_comes_after_the_page_is_gone_is_let_go(state: AppState, 
         state.runs_changed.emit()
         state.run_event.emit("run", e.Paused(step=5))
     assert raised == []
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def estimated(**more: object) -> e.Estimated:
+    sizes = {"total_bytes": 12 * GB, "process_bytes": 13 * GB, "context_bytes": GB, "terms": {}}
+    return e.Estimated(**{**sizes, "card": "RTX 4090", "card_bytes": 24 * GB, **more})
+
+
+def held(step: int, gigabytes: float) -> e.MemoryMeasured:
+    return e.MemoryMeasured(step=step, process_bytes=int(gigabytes * GB))
+
+
+def with_memory(device: str, *measured: e.Event) -> list[e.Event]:
+    """A run on that device, with an estimate and these measurements."""
+    card = {} if device != "cpu" else {"card": "", "card_bytes": None}
+    begin = e.Started(time=0.0, pid=1, process_started=1.0, device=device)
+    return [begin, estimated(**card), *list(run_events(30))[1:], *measured]
+
+
+def test_measured_memory_is_drawn_against_the_estimate_and_the_card(
+    state: AppState, page: TrainPage, tmp_path: Path
+) -> None:
+    add_run(state, tmp_path / "run", with_memory("cuda-0", held(1, 11), held(3, 12), held(11, 12.5)))
+    page.show()
+    plot, rows = page.running.charts.memory, page.running.now.rows
+    assert plot.as_table() == [(1, 11.0), (3, 12.0), (11, 12.5)]
+    assert [(value, kind) for value, _, kind in plot._lines] == [(13.0, "estimate"), (24.0, "limit")]
+    assert plot.finding.text() == "12.5 GB measured, \u2248 13.0 GB estimated"
+    assert plot.accessibleName() == "Graphics memory, GB"
+    assert (rows["memory"].text(), rows["estimate"].text()) == ("12.5", "\u2248 13.0")
+
+
+def test_what_was_not_measured_is_no_zero(state: AppState, page: TrainPage, tmp_path: Path) -> None:
+    add_run(state, tmp_path / "run", with_memory("cuda-0", held(1, 0), held(3, 12), held(11, 0)))
+    page.show()
+    assert page.running.charts.memory.as_table() == [(3, 12.0)]
+    view = add_run(state, tmp_path / "other", with_memory("cuda-0", held(1, 0)))
+    page.show_run(view.folder.name if view.folder.name in state.runs else "other")
+    assert page.running.charts.memory.as_table() == []
+    assert page.running.charts.memory.finding.text() == ""
+    assert page.running.now.rows["memory"].text() == "\u2013"
+
+
+def test_on_a_cpu_the_estimate_for_cards_is_not_drawn(state: AppState, page: TrainPage, tmp_path: Path) -> None:
+    add_run(state, tmp_path / "run", with_memory("cpu", held(1, 2), held(3, 2.5)))
+    page.show()
+    plot = page.running.charts.memory
+    assert plot.as_table() == [(1, 2.0), (3, 2.5)]
+    assert plot._lines == []
+    assert plot.finding.text() == "2.5 GB measured; the estimate is for cards"
+    assert plot.accessibleName() == "Main memory, GB"
+    assert not page.running.now.rows["estimate"].isVisible()
+
+
+def test_a_run_from_before_there_were_estimates_says_that_it_has_none(
+    state: AppState, page: TrainPage, tmp_path: Path
+) -> None:
+    add_run(state, tmp_path / "run", [*run_events(30), held(1, 12)])
+    page.show()
+    assert page.running.charts.memory.finding.text() == "12.0 GB measured, no estimate"
+
+
+def test_a_finished_run_tells_its_peak_beside_the_estimate(state: AppState, page: TrainPage, tmp_path: Path) -> None:
+    events = with_memory("cuda-0", held(1, 12), e.Finished(run="run", adapter="pirate", seconds=1.0))
+    add_run(state, tmp_path / "run", events)
+    page.show_run("run")
+    page.show()
+    assert "Peak memory: 12.0 GB measured, \u2248 13.0 GB estimated." in page.running.ending.text.text()
+
+
+def test_the_memory_can_be_looked_at_alone(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:
+    add_run(state, tmp_path / "run", with_memory("cuda-0", held(1, 11), held(3, 12)))
+    page.show()
+    charts = page.running.charts
+    small = charts.memory.height()
+    QTest.mouseClick(charts.large, Qt.MouseButton.LeftButton)
+    page.running.refresh()
+    assert not charts.loss.isVisible()
+    qtbot.waitUntil(lambda: charts.memory.height() > 2 * small and charts.memory.width() == charts.width())
+    QTest.mouseClick(charts.large, Qt.MouseButton.LeftButton)
+    assert charts.loss.isVisible()
+    assert all(plot.isVisible() for plot in charts.small.values())

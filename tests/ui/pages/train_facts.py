@@ -39,7 +39,8 @@ def conduct(state: AppState) -> None:
 
     def follow() -> None:
         if state.base is not None and state.facts is not None:
-            state.budget = budget(state.facts, state.recipe)
+            learnt = state.correction.bytes if state.correction else 0
+            state.budget = budget(state.facts, state.recipe, learnt)
             state.trainable = trainable_parameters(state.facts, state.recipe)
         state.problems = check(state.recipe, state.facts)
 
