@@ -103,7 +103,7 @@ def begin_overlay(desk: Desk, recipe: Recipe) -> PeftModel:
     """A fresh overlay on the base that lies on the desk, ready for the loop."""
     overlaid = desk.begin_overlay(recipe.adapter, recipe.training.seed)
     model = overlaid.get_base_model()
-    checkpoint_layers(model, num_checkpointed(overlaid, recipe, desk))
+    checkpoint_layers(model, num_checkpointed(overlaid, recipe, desk), recipe.memory.offload)
     prefer_varlen(model)
     return overlaid
 

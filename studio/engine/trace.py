@@ -330,13 +330,14 @@ def _constants(overlaid: PeftModel) -> list[Tensor]:
 
 def _batch(setup: Setup) -> MicroBatch:
     """The worst micro-batch: full to the last token, nearly all of it answers."""
-    shape = (1, setup.tokens)
+    rows = max(1, setup.tokens // setup.row_tokens)
+    shape = (rows, setup.tokens // rows)
     return MicroBatch(
         ids_BT=torch.zeros(shape, dtype=torch.long),
         positions_BT=torch.zeros(shape, dtype=torch.long),
         targets_BT=torch.zeros(shape, dtype=torch.long),
         supervised_N=torch.zeros(setup.supervised_tokens, dtype=torch.long),
-        boundaries=Boundaries(torch.zeros(2, dtype=torch.int32), setup.tokens),
+        boundaries=Boundaries(torch.zeros(rows + 1, dtype=torch.int32), shape[1]),
         num_tokens=setup.tokens,
     )
 

@@ -195,20 +195,22 @@ class _Backward:
             if id(buffer) not in self._given:
                 buffer.saved -= 1
                 self._live -= 0.0 if buffer.saved else buffer.bytes
-        for buffer, new in zip(operation.inputs, made, strict=True):
-            self._give(buffer, new)
+        added = [new for buffer, new in zip(operation.inputs, made, strict=True) if self._give(buffer, new)]
+        for new in added:
+            self._let_go(new)
 
-    def _give(self, buffer: Buffer, gradient: list[float]) -> None:
+    def _give(self, buffer: Buffer, gradient: list[float]) -> bool:
+        """Returns whether it was added to one that is there, and is of no further use."""
         present = self._gradients.get(id(buffer))
         if present is None:
             self._gradients[id(buffer)] = gradient
-            return
+            return False
         if present[1] > 1:  # somebody else looks at it: the sum is a new tensor
             self._live += buffer.gradient_bytes
             self._note(0.0)
             self._let_go(present)
             self._gradients[id(buffer)] = [buffer.gradient_bytes, 1]
-        self._let_go(gradient)
+        return True
 
     def _let_go(self, gradient: list[float]) -> None:
         gradient[1] -= 1

@@ -1,6 +1,7 @@
 """The loop on a real, tiny base: real NF4, real PEFT, real files."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from studio.engine import overlay
 from studio.engine.batches import Layout, collate, micro_batches
 from studio.engine.desk import Desk, base_alone
 from studio.engine.load import load_base
+from studio.engine.loss import IGNORED
 from studio.engine.reply import Sampling, reply
 from studio.engine.run import perform
 from studio.engine.template import Example
@@ -158,8 +160,9 @@ def test_packed_rows_cannot_read_each_other(learner):
     kept = []
     handle = embeddings.register_forward_hook(lambda _m, _i, out: kept.append(out.requires_grad_()) or kept[0])
     targets = batch.targets_BT.clone()
-    targets[:, : len(a.ids)] = -100
-    only_b = type(batch)(batch.ids_BT, batch.positions_BT, targets, batch.num_tokens, batch.num_supervised)
+    targets[:, : len(a.ids)] = IGNORED
+    supervised = torch.nonzero(targets.flatten() != IGNORED).squeeze(1)
+    only_b = replace(batch, targets_BT=targets, supervised_N=supervised)
     loss = learner(only_b)
     handle.remove()
     (gradient,) = torch.autograd.grad(loss, kept[0])
@@ -304,6 +307,19 @@ def test_a_full_disk_during_a_checkpoint_costs_nothing_finished(workspace, tiny_
 def test_every_switch_of_the_recipe_runs(workspace, tiny_base, rows_file, changes):
     run, _, _ = run_it(workspace, recipe(tiny_base, rows_file, training__steps=2, **changes))
     assert run.state().status is Status.FINISHED
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_inputs_of_blocks_are_moved_to_main_memory_if_the_recipe_says_so(
+    workspace, tiny_base, rows_file, monkeypatch, offload
+):
+    from studio.engine import checkpointing
+
+    moved, real = [], checkpointing.to_main_memory
+    monkeypatch.setattr(checkpointing, "to_main_memory", lambda tensor: moved.append(tensor.numel()) or real(tensor))
+    made = recipe(tiny_base, rows_file, training__steps=2, memory__checkpointing="all", memory__offload=offload)
+    run_it(workspace, made)
+    assert any(moved) is offload
 
 
 def test_checkpointing_changes_memory_not_numbers(workspace, tiny_base, rows_file):
