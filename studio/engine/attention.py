@@ -1,8 +1,8 @@
 """Attention over packed rows without a mask: each conversation attends to itself alone.
 
-transformers turns restarting positions into a dense mask of T x T entries, which costs memory that grows with the square of
-the row and shuts out the fast kernels. PyTorch's own variable-length kernel takes the boundaries instead: no mask, no padding
-work, keys and values of grouped heads not repeated. It exists on NVIDIA cards from Ampere on; elsewhere the mask it is.
+transformers turns restarting positions into a dense mask of T x T entries, which costs time and memory that grow with the
+square of the row and shuts out the fast kernels. Boundaries say the same: on NVIDIA cards from Ampere on PyTorch's
+variable-length kernel takes them, on a CPU one conversation is attended to after another. Older cards keep the mask.
 
 Shapes: B rows, T tokens per row, N query heads, K key-value heads, D head size.
 """
@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
+from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn as _card_kernel
 from transformers import AttentionInterface, PreTrainedModel
 
 from studio.engine.batches import Boundaries
@@ -24,6 +25,48 @@ from studio.models.families import FAMILIES
 VARLEN = "varlen"
 _MAX_HEAD_SIZE = 256
 _OLDEST_CAPABILITY = (8, 0)
+
+
+def varlen_attn(
+    query_XND: Tensor,
+    key_XKD: Tensor,
+    value_XKD: Tensor,
+    starts_S: Tensor,
+    starts_of_keys_S: Tensor,
+    longest: int,
+    longest_of_keys: int,
+    **options: Any,
+) -> Tensor:
+    """PyTorch's kernel on a card; on a CPU the same from one conversation to the next. X = B x T; returns (X, N, D)."""
+    if query_XND.is_cuda:
+        out = _card_kernel(
+            query_XND, key_XKD, value_XKD, starts_S, starts_of_keys_S, longest, longest_of_keys, **options
+        )
+        assert isinstance(out, Tensor)
+        return out
+    sizes = starts_S.diff().tolist()
+    parts = zip(*(x.split(sizes) for x in (query_XND, key_XKD, value_XKD)), strict=True)
+    return torch.cat([_attend_to_one(*part, **options) for part in parts])
+
+
+def _attend_to_one(
+    query_TND: Tensor,
+    key_TKD: Tensor,
+    value_TKD: Tensor,
+    scale: float | None,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> Tensor:
+    length, reach = query_TND.shape[0], window_size[0]
+    mask_TT = None
+    if 0 <= reach < length - 1:
+        ages_TT = torch.arange(length)[:, None] - torch.arange(length)
+        mask_TT = (ages_TT >= 0) & (ages_TT <= reach)
+    query, key, value = (x.transpose(0, 1)[None] for x in (query_TND, key_TKD, value_TKD))
+    out = functional.scaled_dot_product_attention(
+        query, key, value, mask_TT, is_causal=mask_TT is None, scale=scale, enable_gqa=enable_gqa
+    )
+    return out[0].transpose(0, 1)
 
 
 def attend(
@@ -58,7 +101,6 @@ def attend(
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    assert isinstance(out, Tensor)
     return out.unflatten(0, (rows, length)), None
 
 
@@ -66,24 +108,41 @@ AttentionInterface.register(VARLEN, attend)
 
 
 def prefer_varlen(model: PreTrainedModel) -> None:
-    """Train with `attend` where this card, this model and its data type allow it; else leave the model as it is."""
+    """Train with `attend` where this device, this model and its data type allow it; else leave the model as it is."""
     device = next(model.parameters()).device
-    if device.type == "cuda" and suits(model) and torch.cuda.get_device_capability(device) >= _OLDEST_CAPABILITY:
+    if device.type == "cuda":
+        allowed = suits(model) and torch.cuda.get_device_capability(device) >= _OLDEST_CAPABILITY
+    else:
+        allowed = hands_boundaries_through(model)
+    if allowed:
         model.config._attn_implementation = VARLEN
 
 
-def suits(model: PreTrainedModel) -> bool:
-    """Whether `attend` can stand in for the model's attention: fused already, 16 bit, heads that the kernel takes.
+def forget_boundaries(model: nn.Module) -> None:
+    """Training is over: whoever calls the model now hands no boundaries over."""
+    config: Any = model.config
+    if config._attn_implementation == VARLEN:
+        config._attn_implementation = "sdpa"
 
-    Of a family that is known to hand the boundaries through: some do not, and Qwen2-MoE's keeps its windows to itself.
+
+def suits(model: PreTrainedModel) -> bool:
+    """Whether a card's kernel can stand in for the model's attention: 16 bit, and heads that it takes."""
+    text = model.config.get_text_config()
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    is_half = model.dtype in (torch.bfloat16, torch.float16)
+    return hands_boundaries_through(model) and is_half and size <= _MAX_HEAD_SIZE
+
+
+def hands_boundaries_through(model: PreTrainedModel) -> bool:
+    """Whether the model's attention is fused already, and of a family that is known to pass on what it does not know.
+
+    Some do not, and Qwen2-MoE's keeps its windows to itself.
     """
     text = model.config.get_text_config()
     hides_windows = text.model_type == "qwen2_moe" and "sliding_attention" in (text.layer_types or ())
     if text.model_type not in FAMILIES or hides_windows:
         return False
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    is_half = model.dtype in (torch.bfloat16, torch.float16)
-    return model.config._attn_implementation == "sdpa" and is_half and size <= _MAX_HEAD_SIZE
+    return bool(model.config._attn_implementation == "sdpa")
 
 
 @contextmanager

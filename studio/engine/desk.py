@@ -17,6 +17,7 @@ import torch
 from peft import PeftModel
 
 from studio import files
+from studio.engine.attention import forget_boundaries
 from studio.engine.lean import make_lean
 from studio.engine.load import LoadedBase, base_key, load_base
 from studio.engine.overlay import NAME, lay_on, take_off
@@ -95,6 +96,7 @@ class Desk:
         assert isinstance(overlaid, PeftModel)
         overlaid.requires_grad_(False)
         overlaid.eval()
+        forget_boundaries(overlaid)
         self._attached[_file_fingerprint(folder)] = NAME
 
     @contextlib.contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from studio.engine.attention import forget_boundaries
 from studio.engine.lean import make_lean
 from studio.errors import AdapterError
 from studio.recipe.recipe import Adapter
@@ -63,6 +64,7 @@ def take_off(model: nn.Module) -> PreTrainedModel:
     if isinstance(model, PeftModel):
         model = model.unload()
     assert isinstance(model, PreTrainedModel)
+    forget_boundaries(model)
     return model
 
 

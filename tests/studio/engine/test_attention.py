@@ -265,10 +265,39 @@ def test_windows_that_a_family_keeps_to_itself_rule_it_out():
     assert suits(build("qwen2_moe", use_sliding_window=False).bfloat16())
 
 
-def test_a_cpu_keeps_its_masks():
-    model = build("llama").bfloat16()
+def test_a_cpu_takes_boundaries_until_training_is_over():
+    model = build("llama")
+    attention.prefer_varlen(model)
+    assert model.config._attn_implementation == VARLEN
+    attention.forget_boundaries(model)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_family_that_keeps_what_it_is_handed_keeps_its_masks():
+    model = build("qwen2_moe", use_sliding_window=True)
     attention.prefer_varlen(model)
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_one_conversation_after_another_is_what_a_mask_says(window):
+    """The CPU's own way, beside fused attention under a dense mask; grouped heads, two rows, a padding tail."""
+    torch.manual_seed(0)
+    rows, length, heads, kv_heads, size = 2, 40, 4, 2, 16
+    lengths = [10, 22, 8, 30, 10]
+    inputs = [torch.randn(rows, count, length, size, requires_grad=True) for count in (heads, kv_heads, kv_heads)]
+    found, _ = attention.attend(
+        torch.nn.Identity(), *inputs, None, sliding_window=window, boundaries=Boundaries.of(lengths)
+    )
+    document = torch.repeat_interleave(torch.arange(5), torch.tensor(lengths)).view(rows, length)
+    ages = torch.arange(length)[:, None] - torch.arange(length)
+    mask = (document[:, :, None] == document[:, None, :]) & (ages >= 0) & (ages < (window or length))
+    scored = torch.nn.functional.scaled_dot_product_attention(*inputs, mask[:, None], enable_gqa=True)
+    wanted = scored.transpose(1, 2)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    gradients = torch.autograd.grad(found.square().sum(), inputs, retain_graph=True)
+    for own, masked in zip(gradients, torch.autograd.grad(wanted.square().sum(), inputs), strict=True):
+        torch.testing.assert_close(own, masked, rtol=1e-4, atol=1e-5)
 
 
 def test_answers_restore_what_training_had():
