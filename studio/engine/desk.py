@@ -18,7 +18,6 @@ from peft import PeftModel
 
 from studio import files
 from studio.engine.attention import forget_boundaries
-from studio.engine.lean import make_lean
 from studio.engine.load import LoadedBase, base_key, load_base
 from studio.engine.overlay import NAME, lay_on, take_off
 from studio.errors import AdapterError
@@ -138,8 +137,6 @@ class Desk:
         else:
             self._model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name)
             missing = []
-        # Chat computes as training does, or a sample and an answer to the same prompt could differ.
-        make_lean(self.model)
         if any("lora" in key and f".{name}." in key for key in missing):
             raise AdapterError(
                 f"{record.name} lacks weights for some layers of this base.", "It belongs to another base."

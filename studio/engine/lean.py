@@ -5,7 +5,8 @@ and hold three more tensors of the output's size. Here x is saved once, as it is
 place; a gated MLP makes its activation again from gate and up, which are kept anyway; a norm saves its input instead of an
 fp32 copy.
 
-The matrices A and B are cast to the base's type for the products, as autocast does, and are learnt in their own. Whatever does
+The matrices A and B are cast to the base's type for the products, as autocast does, and are learnt in their own. Where no
+gradient is wanted PEFT computes as ever: an overlay says the same here as in any program that loads it. Whatever does
 something else (DoRA, dropout, int8, several overlays at once, GPT-2's transposed weights, an MLP or a norm that is put together
 differently) is left as it was.
 
@@ -89,7 +90,7 @@ def _overlay(module: LoraLayer) -> Overlay | None:
 
 
 def _overlaid_forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    overlay = None if args or kwargs else _overlay(module)
+    overlay = None if args or kwargs or not torch.is_grad_enabled() else _overlay(module)
     if overlay is None:
         plain: Tensor = module.plain_forward(x, *args, **kwargs)
         return plain
@@ -197,19 +198,25 @@ def _reads_like_an_mlp(kind: Any) -> bool:
 
 
 def _mlp_forward(module: Any, x: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return _plainly(module, x)
     layers, overlays = [], []
     for part in _PARTS:
         layer = getattr(module, part)
         overlay = _overlay(layer) if _is_overlaid(layer) else None
         base = layer.get_base_layer() if _is_overlaid(layer) else layer
         if (overlay is None and base is not layer) or not _is_known(base):
-            plain: Tensor = module.plain_forward(x)
-            return plain
+            return _plainly(module, x)
         layers.append(base)
         overlays.append(overlay)
     matrices = [matrix for overlay in overlays for matrix in (overlay[:2] if overlay else (None, None))]
     scales = [overlay.scale if overlay else 0.0 for overlay in overlays]
     out: Tensor = _GatedMlp.apply(x, _GATES[type(module.act_fn)], layers, scales, *matrices)
+    return out
+
+
+def _plainly(module: Any, x: Tensor) -> Tensor:
+    out: Tensor = module.plain_forward(x)
     return out
 
 

@@ -279,6 +279,8 @@ def _forward_setup(facts: ModelFacts, recipe: Recipe, tokens: int, has_adapter: 
 def _forward_moment(facts: ModelFacts, setup: Setup) -> tuple[Moment, float]:
     """The busiest moment of a forward pass that keeps nothing, and the size of the stream of hidden states beside it."""
     kinds = {True, facts.num_dense_layers == 0} if facts.has_experts else {False}
+    # Hand-written passes are for training; where no gradient is wanted PEFT and transformers compute as ever.
+    setup = replace(setup, lean=False, lean_norms=False)
     moments = [Block(facts, setup, has_experts=kind).passes().forgetful for kind in kinds]
     stream = setup.tokens * facts.hidden_size * setup.residual_bytes
     return max(moments, key=lambda moment: moment.bytes), stream
