@@ -65,6 +65,7 @@ OLDER: dict[str, dict[str, Any]] = {
 }
 TOTAL_LIMIT, TERM_LIMIT = 0.03, 0.08
 PHASES = ("forward", "loss", "backward")
+DECIDING_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,15 @@ def measure(case: Case, config: dict[str, Any], num_layers: int) -> Row:
 
 
 def _parts(held: Step, traced: Any) -> dict[str, float]:
-    """Errors of what comes and goes: the peak of each phase, and what the loss makes."""
+    """Errors of what comes and goes: the peak of each phase that can decide, and what the loss makes.
+
+    A phase that stays well below the busiest one decides nothing, whatever it is off by.
+    """
     static = sum(traced.held["update"].get(owner, 0) for owner in ("weights", "adapter", "gradients", "optimizer"))
-    peaks = {name: max(peak.bytes for peak in held.peaks if peak.name == name) for name in PHASES}
-    errors = {name: peaks[name] / (traced.peaks[name] - static) - 1 for name in PHASES}
+    came = {name: traced.peaks[name] - static for name in PHASES}
+    deciding = [name for name in PHASES if came[name] > DECIDING_SHARE * max(came.values())]
+    peaks = {name: max(peak.bytes for peak in held.peaks if peak.name == name) for name in deciding}
+    errors = {name: peaks[name] / came[name] - 1 for name in deciding}
     return {**errors, "logits": held.loss.logits / traced.held["loss"]["logits"] - 1}
 
 
