@@ -1,8 +1,10 @@
 """The estimate beside published measurements, made on other people's cards with other training programs.
 
 A table has one row per measurement and says what that program did: its loss, what it kept in fp32, which layers it adapted, how
-its kernels were fused. Each of these is entered as such into a `Setup`, from what is known of that program's code; nothing is
-fitted to a row. A row that leaves out what matters is not covered, and says why.
+its kernels were fused. Each of these is entered as such into a `Setup`, from what is known of that program's code. No number is
+fitted; but where the code could not be read, the mechanism assumed was settled in sight of these very rows: that a dropped copy
+of x is saved once per fused group, that compiled losses write their gradient over the logits, that a step has one micro-batch.
+Agreement with them shows consistency, not accuracy on others. A row that leaves out what matters is not covered, and says why.
 
 What a loss holds per logit, in bytes:
 

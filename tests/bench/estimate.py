@@ -22,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from studio.memory.budget import budget_of
+from studio.memory.budget import Budget, budget_of
 from studio.memory.setup import Setup
 from studio.memory.step import Step, step
 from studio.models.facts import ModelFacts
@@ -65,7 +65,8 @@ OLDER: dict[str, dict[str, Any]] = {
 }
 TOTAL_LIMIT, TERM_LIMIT = 0.03, 0.08
 PHASES = ("forward", "loss", "backward")
-DECIDING_SHARE = 0.75
+TERMS = ("activations", "logits", "overhead")
+NEGLIGIBLE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -127,20 +128,19 @@ def measure(case: Case, config: dict[str, Any], num_layers: int) -> Row:
         traced = trace(Path(folder), recipe, layers)
     setup = Setup.of(facts, recipe)
     found = budget_of(facts, setup)
-    return Row(case, traced.total_bytes, found.total_bytes, _parts(step(facts, setup), traced))
+    return Row(case, traced.total_bytes, found.total_bytes, _parts(step(facts, setup), found, traced))
 
 
-def _parts(held: Step, traced: Any) -> dict[str, float]:
-    """Errors of what comes and goes: the peak of each phase that can decide, and what the loss makes.
-
-    A phase that stays well below the busiest one decides nothing, whatever it is off by.
-    """
+def _parts(held: Step, found: Budget, traced: Any) -> dict[str, float]:
+    """Errors of what comes and goes: the peak of every phase, whether it decides or not, and each term at the peak itself."""
     static = sum(traced.held["update"].get(owner, 0) for owner in ("weights", "adapter", "gradients", "optimizer"))
-    came = {name: traced.peaks[name] - static for name in PHASES}
-    deciding = [name for name in PHASES if came[name] > DECIDING_SHARE * max(came.values())]
-    peaks = {name: max(peak.bytes for peak in held.peaks if peak.name == name) for name in deciding}
-    errors = {name: peaks[name] / came[name] - 1 for name in deciding}
-    return {**errors, "logits": held.loss.logits / traced.held["loss"]["logits"] - 1}
+    peaks = {name: max(peak.bytes for peak in held.peaks if peak.name == name) for name in PHASES}
+    errors = {name: peaks[name] / (traced.peaks[name] - static) - 1 for name in PHASES}
+    for name in TERMS:
+        estimated, real = found.term(name).bytes, traced.terms.get(name, 0)
+        if max(estimated, real) > NEGLIGIBLE_BYTES:
+            errors[f"term {name}"] = estimated / real - 1 if real else float("inf")
+    return errors
 
 
 def configurations() -> dict[str, dict[str, Any]]:
