@@ -2,7 +2,7 @@
 
 transformers turns restarting positions into a dense mask of T x T entries, which costs time and memory that grow with the
 square of the row and shuts out the fast kernels. Boundaries say the same: on NVIDIA cards from Ampere on PyTorch's
-variable-length kernel takes them, on a CPU one conversation is attended to after another. Older cards keep the mask.
+variable-length kernel takes them, on a CPU `studio.engine.cpu_attention` does. Older cards keep the mask.
 
 Shapes: B rows, T tokens per row, N query heads, K key-value heads, D head size.
 """
@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn as _card_kernel
 from transformers import AttentionInterface, PreTrainedModel
 
 from studio.engine.batches import Boundaries
+from studio.engine.cpu_attention import attend_within
 from studio.models.families import FAMILIES
 
 VARLEN = "varlen"
@@ -44,29 +44,8 @@ def varlen_attn(
         )
         assert isinstance(out, Tensor)
         return out
-    sizes = starts_S.diff().tolist()
-    parts = zip(*(x.split(sizes) for x in (query_XND, key_XKD, value_XKD)), strict=True)
-    return torch.cat([_attend_to_one(*part, **options) for part in parts])
-
-
-def _attend_to_one(
-    query_TND: Tensor,
-    key_TKD: Tensor,
-    value_TKD: Tensor,
-    scale: float | None,
-    window_size: tuple[int, int],
-    enable_gqa: bool,
-) -> Tensor:
-    length, reach = query_TND.shape[0], window_size[0]
-    mask_TT = None
-    if 0 <= reach < length - 1:
-        ages_TT = torch.arange(length)[:, None] - torch.arange(length)
-        mask_TT = (ages_TT >= 0) & (ages_TT <= reach)
-    query, key, value = (x.transpose(0, 1)[None] for x in (query_TND, key_TKD, value_TKD))
-    out = functional.scaled_dot_product_attention(
-        query, key, value, mask_TT, is_causal=mask_TT is None, scale=scale, enable_gqa=enable_gqa
-    )
-    return out[0].transpose(0, 1)
+    lengths = tuple(starts_S.diff().tolist())
+    return attend_within(query_XND, key_XKD, value_XKD, lengths, options["scale"], options["window_size"])
 
 
 def attend(

@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from studio.engine import recompute
+
 
 def checkpoint_layers(model: PreTrainedModel, count: int, offload: bool = False) -> None:
     """Have the first `count` blocks of `model` keep their input alone (Chen et al. 2016, arXiv 1604.06174).
@@ -22,7 +24,7 @@ def checkpoint_layers(model: PreTrainedModel, count: int, offload: bool = False)
     The first, not the last: the last blocks' activations are used first and are gone when the others are recomputed. With
     `offload` the inputs are moved to main memory between the passes; the numbers stay the same.
     """
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": recompute.contexts})
     for i, block in enumerate(blocks(model)):
         block.gradient_checkpointing = i < count
         if offload:
@@ -37,7 +39,7 @@ def blocks(model: nn.Module) -> list[GradientCheckpointingLayer]:
 def _offloaded_checkpoint(function: Callable[..., Any], *inputs: Any) -> Any:
     # These hooks see the block's inputs alone: what the block itself saves goes through the hooks of `checkpoint`.
     with saved_tensors_hooks(to_main_memory, from_main_memory):
-        return checkpoint(function, *inputs, use_reentrant=False)
+        return checkpoint(function, *inputs, use_reentrant=False, context_fn=recompute.contexts)
 
 
 def to_main_memory(tensor: Tensor) -> tuple[torch.device, Tensor]:

@@ -3,7 +3,7 @@
 y = W x + s B A x. Left to autograd, PEFT's layers keep a copy of x in the adapter's type for every layer that reads it, copy W x,
 and hold three more tensors of the output's size. Here x is saved once, as it is; the overlay is added into the product in
 place; a gated MLP makes its activation again from gate and up, which are kept anyway; a norm saves its input instead of an
-fp32 copy.
+fp32 copy. A checkpointed block that is run again leaves out its last product, which no gradient asks for.
 
 The matrices A and B are cast to the base's type for the products, as autocast does, and are learnt in their own. Where no
 gradient is wanted PEFT computes as ever: an overlay says the same here as in any program that loads it. Whatever does
@@ -31,11 +31,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.activations import GELUTanh, SiLUActivation
 
+from studio.engine.recompute import is_second_time
+from studio.models.families import FAMILIES
+
 _MLP = "returnself.down_proj(self.act_fn(self.gate_proj(x))*self.up_proj(x))"
 
 
 def make_lean(model: nn.Module) -> None:
     """Give every module of `model` that allows it the lean arithmetic. Repeating it changes nothing."""
+    config: Any = getattr(model, "config", None)
+    family = FAMILIES.get(config.get_text_config().model_type) if config else None
     for module in model.modules():
         if "forward" in vars(module):
             continue
@@ -44,6 +49,8 @@ def make_lean(model: nn.Module) -> None:
             _replace(module, _overlaid_forward)
         elif _is_gated_mlp(module):
             _replace(module, _mlp_forward)
+            # Of an unknown family nobody knows what it does with what its MLP gives back.
+            vars(module)["ends_block"] = family is not None and not family.norm_behind
         elif _norm_form(kind) and not module.weight.requires_grad:
             _replace(module, _norm_forward)
 
@@ -103,10 +110,14 @@ def _product(x: Tensor, base: nn.Module, overlay: Overlay | None) -> tuple[Tenso
     out: Tensor = base(x)
     if overlay is None:
         return out, None
-    low_TR = x.flatten(0, -2) @ overlay.a_RI.to(x.dtype).T
+    low_TR = _low(x.flatten(0, -2), overlay)
     # In place: the product is nobody else's, and with B = 0 the base's own output to the last bit.
     out.flatten(0, -2).addmm_(low_TR, overlay.b_OR.to(x.dtype).T, alpha=overlay.scale)
     return out, low_TR
+
+
+def _low(x_TI: Tensor, overlay: Overlay) -> Tensor:
+    return x_TI @ overlay.a_RI.to(x_TI.dtype).T
 
 
 def _weight(base: Any, dtype: torch.dtype) -> Tensor:
@@ -117,28 +128,33 @@ def _weight(base: Any, dtype: torch.dtype) -> Tensor:
     return weight
 
 
+class _Learnt(NamedTuple):
+    """Gradients of A and B in their own type, and s B^T d (T, R), of which the input's gradient needs a share."""
+
+    a_RI: Tensor | None = None
+    b_OR: Tensor | None = None
+    low_TR: Tensor | None = None
+
+
+def _overlay_gradients(d_out_TO: Tensor, x_TI: Tensor, low_TR: Tensor | None, overlay: Overlay | None) -> _Learnt:
+    """dA = s (B^T d) x^T and dB = s d (A x)^T."""
+    if overlay is None or low_TR is None:
+        return _Learnt()
+    d_low_TR = (d_out_TO @ overlay.b_OR.to(d_out_TO.dtype)).mul_(overlay.scale)
+    d_a_RI = (d_low_TR.T @ x_TI).to(overlay.a_RI.dtype)
+    d_b_OR = (d_out_TO.T @ low_TR).to(overlay.b_OR.dtype).mul_(overlay.scale)
+    return _Learnt(d_a_RI, d_b_OR, d_low_TR)
+
+
 def _input_gradient(
-    d_out_TO: Tensor, base: nn.Module, overlay: Overlay | None, into_TI: Tensor | None = None
+    d_out_TO: Tensor, base: nn.Module, overlay: Overlay | None, learnt: _Learnt, into_TI: Tensor | None = None
 ) -> Tensor:
     """W^T d + s A^T B^T d, added to `into_TI` if there is one."""
     weight_OI = _weight(base, d_out_TO.dtype)
     d_x_TI = d_out_TO @ weight_OI if into_TI is None else into_TI.addmm_(d_out_TO, weight_OI)
-    if overlay is not None:
-        d_low_TR = (d_out_TO @ overlay.b_OR.to(d_out_TO.dtype)).mul_(overlay.scale)
-        d_x_TI.addmm_(d_low_TR, overlay.a_RI.to(d_out_TO.dtype))
+    if overlay is not None and learnt.low_TR is not None:
+        d_x_TI.addmm_(learnt.low_TR, overlay.a_RI.to(d_out_TO.dtype))
     return d_x_TI
-
-
-def _overlay_gradients(
-    d_out_TO: Tensor, x_TI: Tensor, low_TR: Tensor | None, overlay: Overlay | None
-) -> list[Tensor | None]:
-    """dA = s (B^T d) x^T and dB = s d (A x)^T, in the type of A and B."""
-    if overlay is None or low_TR is None:
-        return [None, None]
-    d_low_TR = (d_out_TO @ overlay.b_OR.to(d_out_TO.dtype)).mul_(overlay.scale)
-    d_a_RI = (d_low_TR.T @ x_TI).to(overlay.a_RI.dtype)
-    d_b_OR = (d_out_TO.T @ low_TR).to(overlay.b_OR.dtype).mul_(overlay.scale)
-    return [d_a_RI, d_b_OR]
 
 
 class _OverlaidLinear(torch.autograd.Function):
@@ -156,8 +172,8 @@ class _OverlaidLinear(torch.autograd.Function):
         x, low_TR, a_RI, b_OR = ctx.saved_tensors
         overlay, d_out_TO = Overlay(a_RI, b_OR, ctx.scale), gradients[0].flatten(0, -2)
         learnt = _overlay_gradients(d_out_TO, x.flatten(0, -2), low_TR, overlay)
-        d_x = _input_gradient(d_out_TO, ctx.base, overlay).view_as(x) if ctx.needs_input_grad[0] else None
-        return d_x, *learnt, None, None
+        d_x = _input_gradient(d_out_TO, ctx.base, overlay, learnt).view_as(x) if ctx.needs_input_grad[0] else None
+        return d_x, *learnt[:2], None, None
 
 
 # --- gated MLP -------------------------------------------------------------------------------------------------------
@@ -211,7 +227,8 @@ def _mlp_forward(module: Any, x: Tensor) -> Tensor:
         overlays.append(overlay)
     matrices = [matrix for overlay in overlays for matrix in (overlay[:2] if overlay else (None, None))]
     scales = [overlay.scale if overlay else 0.0 for overlay in overlays]
-    out: Tensor = _GatedMlp.apply(x, _GATES[type(module.act_fn)], layers, scales, *matrices)
+    is_unread = module.ends_block and is_second_time()
+    out: Tensor = _GatedMlp.apply(x, _GATES[type(module.act_fn)], layers, scales, is_unread, *matrices)
     return out
 
 
@@ -226,37 +243,51 @@ def _overlays(scales: list[float], matrices: tuple[Tensor | None, ...]) -> list[
 
 
 class _GatedMlp(torch.autograd.Function):
-    """down(act(gate(x)) * up(x)). Saves x, gate, up and the overlays' A x; the product is made again."""
+    """down(act(gate(x)) * up(x)). Saves x, gate, up and their overlays' A x; the product is made again.
+
+    With `is_unread` nobody reads the result, which is then left as it comes.
+    """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, gate: _Gate, layers: list[nn.Module], scales: list[float], *matrices: Tensor | None
-    ) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: Tensor,
+        gate: _Gate,
+        layers: list[nn.Module],
+        scales: list[float],
+        is_unread: bool,
+        *matrices: Tensor | None,
+    ) -> Tensor:
         overlays = _overlays(scales, matrices)
         gated, low_gate = _product(x, layers[0], overlays[0])
         up, low_up = _product(x, layers[1], overlays[1])
-        out, low_down = _product(gate.act(gated).mul_(up), layers[2], overlays[2])
-        ctx.save_for_backward(x, gated, up, low_gate, low_up, low_down, *matrices)
+        ctx.save_for_backward(x, gated, up, low_gate, low_up, *matrices)
         ctx.gate, ctx.layers, ctx.scales = gate, layers, scales
-        return out
+        if is_unread:
+            return torch.empty_like(x)
+        return _product(gate.act(gated).mul_(up), layers[2], overlays[2])[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        x, gated, up, low_gate, low_up, low_down, *matrices = ctx.saved_tensors
+        x, gated, up, low_gate, low_up, *matrices = ctx.saved_tensors
         of_gate, of_up, of_down = _overlays(ctx.scales, tuple(matrices))
         x_TI, gated_TM, up_TM, d_out_TO = (tensor.flatten(0, -2) for tensor in (x, gated, up, gradients[0]))
         act_TM = ctx.gate.act(gated_TM)
-        learnt_down = _overlay_gradients(d_out_TO, act_TM * up_TM, low_down, of_down)
-        d_product_TM = _input_gradient(d_out_TO, ctx.layers[2], of_down)
+        learnt_down = _Learnt()
+        if of_down is not None:
+            product_TM = act_TM * up_TM
+            learnt_down = _overlay_gradients(d_out_TO, product_TM, _low(product_TM, of_down), of_down)
+            del product_TM
+        d_product_TM = _input_gradient(d_out_TO, ctx.layers[2], of_down, learnt_down)
         d_up_TM = act_TM.mul_(d_product_TM)
         d_gate_TM = ctx.gate.backward(d_product_TM.mul_(up_TM), gated_TM)
         del d_product_TM
         learnt_up = _overlay_gradients(d_up_TM, x_TI, low_up, of_up)
-        d_x_TI = _input_gradient(d_up_TM, ctx.layers[1], of_up)
+        d_x_TI = _input_gradient(d_up_TM, ctx.layers[1], of_up, learnt_up)
         del act_TM, d_up_TM
         learnt_gate = _overlay_gradients(d_gate_TM, x_TI, low_gate, of_gate)
-        d_x_TI = _input_gradient(d_gate_TM, ctx.layers[0], of_gate, into_TI=d_x_TI)
-        return d_x_TI.view_as(x), None, None, None, *learnt_gate, *learnt_up, *learnt_down
+        d_x_TI = _input_gradient(d_gate_TM, ctx.layers[0], of_gate, learnt_gate, into_TI=d_x_TI)
+        return d_x_TI.view_as(x), None, None, None, None, *learnt_gate[:2], *learnt_up[:2], *learnt_down[:2]
 
 
 # --- RMSNorm ---------------------------------------------------------------------------------------------------------

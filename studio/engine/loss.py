@@ -19,6 +19,8 @@ from torch.nn import functional
 
 IGNORED = -100
 CHUNK_ROWS = 1024
+# A processor's cores are busy with fewer, and fewer logits stay in its caches.
+CHUNK_ROWS_CPU = 128
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def supervised_loss(
     head: nn.Module,
     targets: Tensor,
     shape: LogitShape = LogitShape(),
-    chunk_rows: int = CHUNK_ROWS,
+    chunk_rows: int | None = None,
     rows: Tensor | None = None,
 ) -> Tensor:
     """Sum of -log p(target) over the supervised tokens, in fp32, as a scalar that carries gradient.
@@ -72,7 +74,8 @@ def supervised_loss(
         head: the output projection; a frozen `nn.Linear` without bias takes the lean path, anything else autograd's.
         targets: (...), the token to be predicted *at* each position, `IGNORED` where there is none.
         shape: what the family does to its logits.
-        chunk_rows: tokens whose logits are in memory at once: `chunk_rows * V * 6` bytes in 16 bit.
+        chunk_rows: tokens whose logits are in memory at once, `chunk_rows * V * 6` bytes in 16 bit; by default `CHUNK_ROWS`
+            on a card and `CHUNK_ROWS_CPU` on a processor.
         rows: (N,), where targets are not `IGNORED`, as offsets into the flattened batch; looked for if not given.
     """
     targets = targets.reshape(-1)
@@ -89,6 +92,7 @@ def supervised_loss(
         and not any(p.requires_grad for p in head.parameters())
         and len(list(head.parameters())) == 1
     ):
+        chunk_rows = chunk_rows or (CHUNK_ROWS_CPU if hidden.is_cpu else CHUNK_ROWS)
         loss: Tensor = _FrozenHeadLoss.apply(picked_NH, head.weight, picked_targets_N, shape, chunk_rows)
         return loss
     return _head_loss(picked_NH, head, picked_targets_N, shape)

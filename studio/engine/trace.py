@@ -31,6 +31,7 @@ from transformers.integrations import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from studio.engine import attention, checkpointing
+from studio.engine import loss as losses
 from studio.engine.attention import VARLEN, suits
 from studio.engine.batches import Boundaries, MicroBatch
 from studio.engine.checkpointing import checkpoint_layers
@@ -282,6 +283,7 @@ def _standing_in(dynamic_map: Tensor) -> Iterator[None]:
         patch.object(checkpointing, "to_main_memory", _elsewhere),
         patch.object(checkpointing, "from_main_memory", _back),
         patch.object(nn.functional, "dropout", _dropout),
+        patch.object(losses, "CHUNK_ROWS_CPU", losses.CHUNK_ROWS),
         patch.dict(bnb_functional.name2qmap, dynamic=dynamic_map),
     ):
         yield

@@ -297,13 +297,15 @@ class Block:
         return self._replaced(product, lambda x: self._linear(down, x))
 
     def _lean_mlp(self, inputs: list[LinearShape], down: LinearShape, inner: Buffer) -> Buffer:
-        """`studio.engine.lean`: gate and up are saved, the product is made again; its gradients are written over it."""
+        """`studio.engine.lean`: gate and up are saved, the product is made again; its gradients are written over it.
+
+        Run again, it stops where gate and up are there. Its gradients need all that was saved, the last product nothing more.
+        """
         tape, size = self._tape, self._size(self.facts.intermediate_size)
         gate, up = (tape.make(size, workspace=self._unpacked(shape)) for shape in inputs)
-        product = tape.make(size)
-        lows = sum(self._size(self.setup.rank) for shape in (*inputs, down) if shape.name in self._adapted)
-        out = tape.make(
-            self._size(down.out_features),
+        lows = sum(self._size(self.setup.rank) for shape in inputs if shape.name in self._adapted)
+        saved = tape.make(
+            0.0,
             inner,
             saves=(inner, gate, up),
             lasts=lows,
@@ -311,7 +313,9 @@ class Block:
             backward_makes=2 * size,
             backward_first=3 * size,
         )
-        tape.drop(gate, up, product)
+        product = tape.make(size)
+        out = tape.make(self._size(down.out_features), saved, workspace=self._unpacked(down), hands_on=True)
+        tape.drop(gate, up, product, saved)
         return out
 
     def _gated(self, inputs: list[LinearShape], inner: Buffer) -> Buffer:

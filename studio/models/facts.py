@@ -175,12 +175,12 @@ class ModelFacts:
     @property
     def norm_before(self) -> bool:
         """Whether attention and MLP read a normed stream; OLMo 2 and 3 norm what they give back instead."""
-        return self.family not in ("olmo2", "olmo3")
+        return self._family.norm_before
 
     @property
     def norm_behind(self) -> bool:
         """Whether what attention and MLP give back is normed before it is added to the stream."""
-        return self.norms_per_block == 4 or not self.norm_before
+        return self._family.norm_behind
 
     @property
     def gemma_norm(self) -> bool:

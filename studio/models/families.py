@@ -20,14 +20,16 @@ class Family:
     """How one `model_type` arranges its parameters.
 
     `layout` is `split` (q, k, v, o, gate, up, down), `fused` (Phi-3), `neox` or `gpt2`. `norms` counts the norm vectors of
-    a block, `qk_norm` is `none`, per `head` or over the `full` projection. `qkv_bias`, `output_bias` and `mlp_bias` are
-    `never`, `always`, or the configuration key that says so. `slides` tells whether a layer looks back through a window
-    only, where the configuration has one and lists no layer types. `eager`: fused attention cannot serve this family.
-    `adapts_experts`: PEFT takes experts and routers for linear layers, as they were in transformers 4.
+    a block, `norm_before` tells whether its parts read a normed stream, `qk_norm` is `none`, per `head` or over the `full`
+    projection. `qkv_bias`, `output_bias` and `mlp_bias` are `never`, `always`, or the configuration key that says so. `slides`
+    tells whether a layer looks back through a window only, where the configuration has one and lists no layer types. `eager`:
+    fused attention cannot serve this family. `adapts_experts`: PEFT takes experts and routers for linear layers, as they were
+    in transformers 4.
     """
 
     layout: str = "split"
     norms: int = 2
+    norm_before: bool = True
     norm_bias: bool = False
     qk_norm: str = "none"
     qkv_bias: str = "attention_bias"
@@ -47,6 +49,11 @@ class Family:
     shared_expert_gate: bool = False
     sinks: bool = False
     defaults: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def norm_behind(self) -> bool:
+        """Whether what attention and MLP give back is normed before it is added to the stream."""
+        return self.norms == 4 or not self.norm_before
 
 
 def _every(period: int) -> LayerPattern:
@@ -132,8 +139,8 @@ FAMILIES = {
     ),
     "gemma3_text": _GEMMA3,
     "phi3": _unbiased(layout="fused"),
-    "olmo2": Family(qk_norm="full", slides=_never),
-    "olmo3": Family(qk_norm="full", slides=_every(4), defaults={"sliding_window": 4096}),
+    "olmo2": Family(norm_before=False, qk_norm="full", slides=_never),
+    "olmo3": Family(norm_before=False, qk_norm="full", slides=_every(4), defaults={"sliding_window": 4096}),
     "smollm3": Family(
         tied=True,
         mlp_bias="mlp_bias",

@@ -1,26 +1,32 @@
-"""One optimizer step of ours beside TRL's, on the same base, rows and learning rate, in the same run.
+"""Optimizer steps of ours beside TRL's, on the same base, rows and learning rate, in the same run.
 
     python -m tests.bench.train                    starter base on a CPU, or any base on a card
-    python -m tests.bench.train --steps 8 --rows 8
+    python -m tests.bench.train --steps 8 --rows 16
 
-TRL (`pip install trl`, no dependency of the studio) is taken twice: as it comes, and at its best settings (packing, loss on the
-completions alone). Every contestant works in a process of its own and sees the same rows; what counts is how many answer tokens
-per second it learns from, and the most memory it holds beyond the loaded base. Prints ratios, and the losses of each step.
+TRL (`pip install trl`, no dependency of the studio) is taken twice: as it comes, and at its best settings: the rows of a step
+packed into one without padding (`padding_free`; its `packing` would make the same row, of rows from other steps), with its loss
+on the answers alone in either case. Every contestant works in a process of its own and is given the same rows in the same
+order, as the same tokens, so that losses must agree step by step. What counts is how many answer tokens per second it learns
+from, and the most memory it holds during the steps, beyond the loaded base. Prints ratios, and the losses of each step.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-RANK, ALPHA, LEARNING_RATE, MAX_TOKENS = 16, 32, 2e-4, 512
+RANK, ALPHA, LEARNING_RATE, MAX_TOKENS, SEED = 16, 32, 2e-4, 512, 42
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def ours(options: argparse.Namespace, folder: Path) -> Result:
     import torch
 
     from studio.engine.desk import Desk
-    from studio.engine.measure import memory, reset_peaks
+    from studio.engine.measure import reset_peaks
     from studio.engine.run import perform
     from studio.engine.train import Orders
     from studio.models.bases import find_base
@@ -71,6 +77,7 @@ def ours(options: argparse.Namespace, folder: Path) -> Result:
                 "learning_rate": LEARNING_RATE,
                 "schedule": "constant",
                 "warmup_fraction": 0.0,
+                "seed": SEED,
                 "optimizer": "adamw_torch",
             },
             "memory": {"checkpointing": "all" if options.checkpointing else "none"},
@@ -85,25 +92,29 @@ def ours(options: argparse.Namespace, folder: Path) -> Result:
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     desk = Desk(device)
     desk.lay_base(find_base(workspace, options.base), recipe.base)
-    before, steps = _held(device), []
-    reset_peaks(device)
     run = create_run(workspace, recipe, device="cuda-0" if device.type == "cuda" else "cpu")
+    before = _held(device)
+    reset_peaks(device)
+    steps: list[e.StepTaken] = []
+    peaks = [0]
 
     def listen(event: Any) -> None:
         if isinstance(event, e.StepTaken):
-            steps.append((event.seconds, event.num_supervised, event.loss))
+            steps.append(event)
+            peaks.append(_peak(device))
 
     perform(run, workspace, desk, Orders(), listen)
-    del memory
     return _result(
-        "ours", [s for s, _, _ in steps], [n for _, n, _ in steps], _peak(device) - before, [x for *_, x in steps]
+        "ours",
+        [s.seconds for s in steps],
+        [s.num_supervised for s in steps],
+        peaks[-1] - before,
+        [s.loss for s in steps],
     )
 
 
 def trl(options: argparse.Namespace, folder: Path, best: bool) -> Result:
     """TRL's own trainer on the same quantised base."""
-    import time
-
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -118,11 +129,12 @@ def trl(options: argparse.Namespace, folder: Path, best: bool) -> Result:
 
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     loaded = load_base(find_base(Workspace(Path(options.home)), options.base).path, Base(id=options.base), device)
-    rows = [json.loads(line)["messages"] for line in Path(options.data).read_text(encoding="utf-8").splitlines()]
-    pairs = [{"prompt": turns[:-1], "completion": turns[-1:]} for turns in rows]
+    rows = _in_our_order(options, loaded.tokenizer)
     before = _held(device)
     reset_peaks(device)
     times: list[float] = []
+    answers: list[int] = []
+    peaks = [0]
 
     class Clock(TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -130,17 +142,24 @@ def trl(options: argparse.Namespace, folder: Path, best: bool) -> Result:
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             times[-1] += time.perf_counter()
+            peaks.append(_peak(device))
 
+    class Counted(SFTTrainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            answers.append(int((inputs["labels"] != -100).sum()))
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    packed = {"padding_free": True, "max_length": None} if best else {"max_length": MAX_TOKENS}
     config = SFTConfig(
         output_dir=str(folder / "trl"),
         max_steps=options.steps,
-        per_device_train_batch_size=1 if best else options.rows,
+        per_device_train_batch_size=options.rows,
         gradient_accumulation_steps=1,
+        train_sampling_strategy="sequential",
+        # For rows that come as questions and answers this is its default; it cannot tell from rows that come as tokens.
+        completion_only_loss=True,
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="constant",
-        max_length=8 * MAX_TOKENS if best else MAX_TOKENS,
-        packing=best,
-        completion_only_loss=best,
         gradient_checkpointing=options.checkpointing,
         optim="adamw_torch",
         logging_steps=1,
@@ -149,38 +168,41 @@ def trl(options: argparse.Namespace, folder: Path, best: bool) -> Result:
         use_cpu=device.type == "cpu",
         bf16=True,
         disable_tqdm=True,
+        **packed,
     )
-    adapter = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
-    data = Dataset.from_list(pairs)
-    trainer = SFTTrainer(
+    trainer = Counted(
         loaded.model,
         args=config,
-        train_dataset=data,
+        train_dataset=Dataset.from_list(rows),
         processing_class=loaded.tokenizer,
-        peft_config=adapter,
+        peft_config=LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"),
         callbacks=[Clock()],
     )
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    answers = [_answer_tokens(loaded.tokenizer, turns) for turns in rows]
-    # A packed step holds as many rows as fit; what it learnt from is its share of the rows.
-    seen = trainer.state.epoch or 0.0
-    per_step = seen * sum(answers) / max(len(times), 1)
-    return _result(
-        "trl best" if best else "trl default", times, [per_step] * len(times), _peak(device) - before, losses
-    )
+    return _result("trl best" if best else "trl default", times, answers, peaks[-1] - before, losses)
 
 
-def _answer_tokens(tokenizer: Any, turns: list[dict[str, str]]) -> int:
-    whole = tokenizer.apply_chat_template(turns, tokenize=False)
-    asked = tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True)
-    return len(tokenizer(whole[len(asked) :], add_special_tokens=False)["input_ids"])
+def _in_our_order(options: argparse.Namespace, tokenizer: Any) -> list[dict[str, list[int]]]:
+    """The rows as our engine encodes and orders them, in the columns that TRL reads."""
+    from studio.data.rows import read
+    from studio.engine.batches import Schedule
+    from studio.engine.template import encode
+
+    examples = [encode(tokenizer, row, "assistant").cut(MAX_TOKENS) for row in read(Path(options.data)).conversations]
+    schedule = Schedule(len(examples), options.rows, options.steps, SEED)
+    order = [row for step in range(options.steps) for row in schedule.rows(step + 1)]
+    return [{"input_ids": list(examples[i].ids), "completion_mask": list(map(int, examples[i].trained))} for i in order]
 
 
 def _held(device: Any) -> int:
+    """Bytes in use once what loading has left over is given back: else one contestant would work in the other's leavings."""
     import psutil
     import torch
 
+    gc.collect()
+    if device.type == "cpu" and sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
@@ -192,11 +214,10 @@ def _peak(device: Any) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_rss_bytes()
 
 
-def _result(name: str, seconds: list[float], tokens: list[float], peak: int, losses: list[float]) -> Result:
-    """Totals over all steps but the first, which warms up."""
+def _result(name: str, seconds: list[float], tokens: list[int], peak: int, losses: list[float]) -> Result:
+    """Medians over all steps but the first, which warms up."""
     counted = slice(1, None) if len(seconds) > 1 else slice(None)
-    number = max(len(seconds[counted]), 1)
-    return Result(name, sum(seconds[counted]) / number, sum(tokens[counted]) / number, peak, losses)
+    return Result(name, statistics.median(seconds[counted]), statistics.median(tokens[counted]), peak, losses)
 
 
 # --- the comparison --------------------------------------------------------------------------------------------------
@@ -237,8 +258,7 @@ def _prepare(options: argparse.Namespace, home: Path) -> None:
         options.home = str(home)
         overlay = [sys.executable, "-m", "studio.cli", "bases", "add", options.base]
         subprocess.run(overlay, env={**os.environ, "OVERLAY_HOME": str(home)}, check=True, stdout=subprocess.DEVNULL)
-    if not options.data:
-        options.data = str(EXAMPLES / "pirate.jsonl")
+    options.data = options.data or str(EXAMPLES / "pirate.jsonl")
 
 
 def _compare(options: argparse.Namespace, checkpointing: bool) -> None:
@@ -254,7 +274,8 @@ def _compare(options: argparse.Namespace, checkpointing: bool) -> None:
             f"{found.peak_bytes / 1e9:5.2f} GB beyond the base | ours: {mine.tokens_per_second / found.tokens_per_second:4.2f} x "
             f"the speed, {mine.peak_bytes / found.peak_bytes:4.2f} x the memory"
         )
-        print("               losses " + " ".join(f"{loss:.3f}" for loss in found.losses))
+        apart = max(abs(a / b - 1) for a, b in zip(found.losses, mine.losses, strict=True))
+        print(f"{'':15}losses {' '.join(f'{loss:.3f}' for loss in found.losses)} | furthest from ours: {apart:.1%}")
 
 
 def _run(options: argparse.Namespace, name: str, checkpointing: bool) -> Result | None:

@@ -103,11 +103,29 @@ def test_gradients_are_those_of_peft(family, monkeypatch):
     assert bool(lean_modules(overlaid, lean._norm_forward)) == (family not in WITHOUT_LEAN_NORM)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3_text", "phi3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_recomputed_layers_give_the_same_gradients(family, monkeypatch):
     _, kept = loss_and_gradients(lay_on(small_model(family), monkeypatch, lean_passes=True))
     _, made_again = loss_and_gradients(lay_on(small_model(family), monkeypatch, lean_passes=True), checkpointed=2)
     assert all(torch.equal(made_again[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize(("family", "times"), [("llama", 1), ("granite", 1), ("gemma2", 2), ("olmo2", 2)])
+def test_the_last_product_of_a_block_is_made_again_only_where_it_is_read(family, times, monkeypatch):
+    """Gemma 2 and OLMo 2 norm what their MLPs give back: its value is needed a second time."""
+    overlaid = lay_on(small_model(family), monkeypatch, lean_passes=True)
+    calls = []
+    for name, module in overlaid.named_modules():
+        if name.endswith(("gate_proj.base_layer", "down_proj.base_layer")):
+            module.register_forward_hook(lambda *_, name=name: calls.append(name.split(".")[-2]))
+    loss_and_gradients(overlaid, checkpointed=2)
+    assert (calls.count("gate_proj"), calls.count("down_proj")) == (2 * 2, 2 * times)
+
+
+def test_of_an_unknown_family_everything_is_made_again(monkeypatch):
+    model = small_model("llama")
+    model.config.model_type = "llama_of_somebody"
+    assert not any(m.ends_block for m in lean_modules(lay_on(model, monkeypatch, True), lean._mlp_forward))
 
 
 @pytest.mark.parametrize("targets", ["attention", ("down_proj",), ("gate_proj", "q_proj")])
