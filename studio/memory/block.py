@@ -32,6 +32,7 @@ class Block:
         self._adapted = {shape.name for shape in self.setup.targets}
         self._bytes = self.setup.compute_bytes
         self._left: dict[int, Buffer] = {}  # what dropout left of an input that fused layers share
+        self._handed_up: list[Buffer] = []  # attention's shares, which transformers' block gives a name and never reads
 
     def passes(self) -> Passes:
         """What the block holds beside its input."""
@@ -46,6 +47,7 @@ class Block:
             stream = self._add(stream, self._within(stream, self._attention))
             self._add(stream, self._within(stream, feed))
             self._tape.drop(stream)
+        self._tape.drop(*self._handed_up)
         return self._tape.passes()
 
     def end(self) -> Passes:
@@ -282,9 +284,8 @@ class Block:
         shares = self._replaced(shares, lambda s: tape.make(square * self._bytes, s))
         out = tape.make(size, shares, values, saves=(shares, values))
         tape.drop(*([keys, values] if keys is not key else []))
-        out = self._replaced(out, lambda y: tape.make(size, y))
-        tape.drop(shares)
-        return out
+        self._handed_up.append(shares)
+        return self._replaced(out, lambda y: tape.make(size, y))
 
     # --- MLP ---------------------------------------------------------------------------------------------------------
 

@@ -190,6 +190,13 @@ def test_padded_rows_have_scores_of_their_own(bases):
     assert trace(bases("gemma2"), padded).total_bytes < trace(bases("gemma2"), recipe(tokens=2048)).total_bytes / 2
 
 
+def test_shares_of_attention_outlive_the_attention(tmp_path):
+    """Gemma 2 at its own widths, where the MLP is the busiest part of the forward pass: the shares are still there."""
+    widths = {"hidden_size": 2304, "intermediate_size": 9216, "head_dim": 256, "num_hidden_layers": 2}
+    CONFIG_MAPPING["gemma2"](**{**SIZES, **FAMILIES["gemma2"], **widths}, architectures=["X"]).save_pretrained(tmp_path)
+    assert abs(compared(tmp_path, recipe(rank=8, tokens=1024))["forward"]) < 0.02
+
+
 def test_the_terms_of_a_dry_run_are_those_of_the_estimate(bases):
     found = trace(bases("llama"), recipe())
     assert set(found.terms) <= set(TERM_NAMES)
