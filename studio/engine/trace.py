@@ -217,11 +217,15 @@ class Ledger(TorchDispatchMode):
             self._held[self._phase] = held
 
 
-def _unpacked_bytes(input_: Tensor, _packed: Tensor, shape: list[int], absmax: Tensor, block: int, *_: Any) -> int:
-    """What bitsandbytes' CUDA kernel unpacks for a large product: the weight in 16 bit and its constants in 32."""
-    num_weights = shape[0] * shape[1]
-    constants = 4 * (num_weights // block) if absmax.dtype == torch.uint8 else 0
-    return num_weights * input_.element_size() + constants
+def _unpacked_bytes(input_: Tensor, _packed: Tensor, shape: list[int], *others: Any) -> int:
+    """What bitsandbytes unpacks on a card for a large product: the weight in 16 bit.
+
+    Constants that are quantised themselves (`absmax_8bit`) are there in fp32 for as long as the product takes, and twice:
+    without and with their mean.
+    """
+    _absmax, _block, _kind, _bias, absmax_8bit, *_ = (*others, None, None)
+    constants = 0 if absmax_8bit is None else 2 * 4 * absmax_8bit.numel()
+    return shape[0] * shape[1] * input_.element_size() + constants
 
 
 _WORKSPACES = {"bitsandbytes.gemm_4bit": _unpacked_bytes}

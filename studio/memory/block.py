@@ -159,13 +159,18 @@ class Block:
         saves = (x,) if self.setup.trains_weights else ()
         return self._tape.make(self._size(shape.out_features), x, saves=saves, workspace=self._unpacked(shape))
 
-    def _unpacked(self, shape: LinearShape) -> float:
-        """One weight in the compute type, and its constants in fp32 if they were quantised themselves."""
-        count = shape.in_features * shape.out_features
+    def _unpacked(self, shape: LinearShape) -> tuple[float, float]:
+        """One weight in the compute type, forwards and backwards.
+
+        Constants that were quantised themselves are there in fp32 twice during bitsandbytes' forward product, without and
+        with their mean; its backward pass has let go of them before it multiplies.
+        """
         if self.setup.quantisation == "none":
-            return 0.0
-        constants = _FP32 * count / _BLOCK_WEIGHTS if self.setup.double_quantisation else 0.0
-        return count * self._bytes + (constants if self.setup.quantisation != "int8" else 0.0)
+            return 0.0, 0.0
+        count = shape.in_features * shape.out_features
+        has_constants = self.setup.double_quantisation and self.setup.quantisation != "int8"
+        constants = 2 * _FP32 * count / _BLOCK_WEIGHTS if has_constants else 0.0
+        return count * self._bytes + constants, count * self._bytes
 
     def _lora(self, shape: LinearShape, x: Buffer) -> Buffer:
         """PEFT: W x, copied; + s B (A x) computed in the adapter's type, whose own copy of x is saved.
@@ -185,7 +190,7 @@ class Block:
             mask = self._size(shape.in_features, 1)
             dropped = tape.make(wide.gradient_bytes, wide, lasts=mask)
         weights = 3 * shape.in_features * shape.out_features * _FP32 if setup.dora else 0
-        low = tape.make(self._size(rank, adapter_bytes), dropped, saves=(dropped,), workspace=weights)
+        low = tape.make(self._size(rank, adapter_bytes), dropped, saves=(dropped,), workspace=(weights, weights))
         if dropped is not wide:
             tape.drop(dropped)
         high = tape.make(self._size(shape.out_features, adapter_bytes), low, saves=(low,))

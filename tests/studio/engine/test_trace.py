@@ -197,6 +197,17 @@ def test_shares_of_attention_outlive_the_attention(tmp_path):
     assert abs(compared(tmp_path, recipe(rank=8, tokens=1024))["forward"]) < 0.02
 
 
+def test_quantised_constants_are_unpacked_with_their_weight(bases):
+    """In fp32 and twice over: bitsandbytes adds their mean out of place, and both stay until the product is done."""
+    once, twice = (
+        trace(bases("llama"), recipe(base={"double_quantisation": wanted})).held["forward"]["overhead"]
+        for wanted in (False, True)
+    )
+    largest = SIZES["hidden_size"] * SIZES["intermediate_size"]
+    assert once == 2 * largest
+    assert twice - once == 2 * 4 * largest / 64
+
+
 def test_the_terms_of_a_dry_run_are_those_of_the_estimate(bases):
     found = trace(bases("llama"), recipe())
     assert set(found.terms) <= set(TERM_NAMES)
