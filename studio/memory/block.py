@@ -193,7 +193,7 @@ class Block:
         if self.facts.qk_norm != "none":
             query, key = self._replaced(query, self._norm), self._replaced(key, self._norm)
         if self.facts.rotary:
-            query, key = self._replaced(query, self._rotated), self._replaced(key, self._rotated)
+            query, key = self._rotated(query, key)
         attend = self._scores if self.facts.eager_attention else self._flash
         attended = attend(query, key, value, owners)
         if self.facts.fused_qkv and self.facts.rotary:
@@ -212,17 +212,28 @@ class Block:
             return [], made
         return made, [self._tape.make(0.0, made[0], gradient=self.setup.size(width)) for width in widths]
 
-    def _rotated(self, x: Buffer) -> Buffer:
-        """x cos + turned(x) sin (Su et al. 2021); cosines and sines are shared by all blocks and have no gradient."""
+    def _rotated(self, *heads: Buffer) -> list[Buffer]:
+        """x cos + turned(x) sin (Su et al. 2021) of queries and keys, which stay until both are done."""
+        rotated = [self._rotate(x) for x in heads]
+        if self.facts.wide_rotation:
+            narrow = [self._tape.make(x.gradient_bytes, y) for x, y in zip(heads, rotated, strict=True)]
+            self._tape.drop(*rotated)
+            rotated = narrow
+        self._tape.drop(*heads)
+        return rotated
+
+    def _rotate(self, x: Buffer) -> Buffer:
+        """Cosines and sines are shared by all blocks and have no gradient; where they are in fp32, so are the products."""
         size, tape = x.gradient_bytes, self._tape
         if self.setup.fused_rotation:
             return tape.make(size, x)
-        straight = tape.make(size, x)
+        wide = size / self._bytes * _FP32 if self.facts.wide_rotation else size
+        straight = tape.make(wide, x)
         negated = tape.make(size / 2, x)
         turned = tape.make(size, x)
         tape.drop(negated)
-        crossed = self._replaced(turned, lambda y: tape.make(size, y))
-        rotated = tape.make(size, straight, crossed, hands_on=True)
+        crossed = self._replaced(turned, lambda y: tape.make(wide, y))
+        rotated = tape.make(wide, straight, crossed, hands_on=True)
         tape.drop(straight, crossed)
         return rotated
 

@@ -119,7 +119,7 @@ def compared(folder, made):
     return errors
 
 
-def assert_near(errors, total=0.03, static=0.01, phase=0.08):
+def assert_near(errors, total=0.02, static=0.01, phase=0.03):
     bounds = {"total": total, **dict.fromkeys(STATIC, static), **dict.fromkeys(DYNAMIC, phase)}
     beyond = {name: f"{error:+.1%}" for name, error in errors.items() if abs(error) > bounds[name]}
     assert not beyond
@@ -180,7 +180,7 @@ def test_experts_are_met_within_wider_bounds(bases, family, checkpointing):
     ids=lambda sections: "-".join(f"{k}={v}" for section in sections.values() for k, v in section.items()),
 )
 def test_other_settings_are_met_as_well(bases, sections):
-    assert_near(compared(bases("llama"), recipe(**sections)))
+    assert_near(compared(bases("llama"), recipe(**sections)), total=0.03, phase=0.08)
 
 
 def test_padded_rows_have_scores_of_their_own(bases):
