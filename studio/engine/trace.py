@@ -217,13 +217,22 @@ class Ledger(TorchDispatchMode):
             self._held[self._phase] = held
 
 
-def _unpacked_bytes(input_: Tensor, _packed: Tensor, shape: list[int], *others: Any) -> int:
+def _unpacked_bytes(
+    input_: Tensor,
+    _packed: Tensor,
+    shape: list[int],
+    _absmax: Tensor,
+    _block: int,
+    _kind: str,
+    _bias: Tensor | None = None,
+    absmax_8bit: Tensor | None = None,
+    *_: Any,
+) -> int:
     """What bitsandbytes unpacks on a card for a large product: the weight in 16 bit.
 
-    Constants that are quantised themselves (`absmax_8bit`) are there in fp32 for as long as the product takes, and twice:
-    without and with their mean.
+    Constants that are quantised themselves are there in fp32 for as long as the product takes, and twice: without and with
+    their mean.
     """
-    _absmax, _block, _kind, _bias, absmax_8bit, *_ = (*others, None, None)
     constants = 0 if absmax_8bit is None else 2 * 4 * absmax_8bit.numel()
     return shape[0] * shape[1] * input_.element_size() + constants
 
