@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from studio.engine.attention import for_answers
 from studio.engine.template import render
@@ -99,7 +100,7 @@ def _tokens(model: torch.nn.Module, ids: list[int], sampling: Sampling, max_toke
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(sampling.seed)
     config: Any = model.config
-    cache = DynamicCache(config=config.get_text_config())
+    cache = empty_cache(config.get_text_config())
     step_ids = torch.tensor([ids], device=device)
     for _ in range(max_tokens):
         logits_V = (
@@ -108,6 +109,27 @@ def _tokens(model: torch.nn.Module, ids: list[int], sampling: Sampling, max_toke
         token = _choose(logits_V, sampling, generator)
         yield token
         step_ids = torch.tensor([[token]], device=device)
+
+
+def empty_cache(config: Any) -> DynamicCache:
+    """A key-value cache that grows in layers that read all, and in those that look through a window keeps the window alone."""
+    cache = DynamicCache(config=config)
+    cache.layers = [
+        _Window(layer.sliding_window) if type(layer) is DynamicSlidingWindowLayer else layer for layer in cache.layers
+    ]
+    return cache
+
+
+class _Window(DynamicSlidingWindowLayer):
+    keys: Tensor
+    values: Tensor
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        read: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
+        if key_states.shape[-2] > 1:
+            # Transformers keeps a view, which would hold on to the whole question.
+            self.keys, self.values = self.keys.clone(), self.values.clone()
+        return read
 
 
 def _choose(logits_V: Tensor, sampling: Sampling, generator: torch.Generator) -> int:

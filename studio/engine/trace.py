@@ -218,11 +218,24 @@ class Ledger(TorchDispatchMode):
             self._held[self._phase] = held
 
 
-def _unpacked_bytes(input_: Tensor, _packed: Tensor, shape: list[int], absmax: Tensor, block: int, *_: Any) -> int:
-    """What bitsandbytes' CUDA kernel unpacks for a large product: the weight in 16 bit and its constants in 32."""
-    num_weights = shape[0] * shape[1]
-    constants = 4 * (num_weights // block) if absmax.dtype == torch.uint8 else 0
-    return num_weights * input_.element_size() + constants
+def _unpacked_bytes(
+    input_: Tensor,
+    _packed: Tensor,
+    shape: list[int],
+    _absmax: Tensor,
+    _block: int,
+    _kind: str,
+    _bias: Tensor | None = None,
+    absmax_8bit: Tensor | None = None,
+    *_: Any,
+) -> int:
+    """What bitsandbytes unpacks on a card for a large product: the weight in 16 bit.
+
+    Constants that are quantised themselves are there in fp32 for as long as the product takes, and twice: without and with
+    their mean.
+    """
+    constants = 0 if absmax_8bit is None else 2 * 4 * absmax_8bit.numel()
+    return shape[0] * shape[1] * input_.element_size() + constants
 
 
 _WORKSPACES = {"bitsandbytes.gemm_4bit": _unpacked_bytes}

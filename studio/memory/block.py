@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from studio.memory.lean import Lean, unpacked
 from studio.memory.setup import Setup
 from studio.memory.tape import Buffer, Passes, Tape
 from studio.models.facts import LinearShape, ModelFacts
 
 _FP32 = 4
-_BLOCK_WEIGHTS = 64  # weights per quantisation constant
 
 
 @dataclass
@@ -29,13 +29,15 @@ class Block:
 
     def __post_init__(self) -> None:
         self._tape = Tape()
+        self._lean = Lean(self._tape, self.setup)
         self._adapted = {shape.name for shape in self.setup.targets}
         self._bytes = self.setup.compute_bytes
         self._left: dict[int, Buffer] = {}  # what dropout left of an input that fused layers share
+        self._handed_up: list[Buffer] = []  # attention's shares, which transformers' block gives a name and never reads
 
     def passes(self) -> Passes:
         """What the block holds beside its input."""
-        stream = self._tape.given(self._size(self.facts.hidden_size, self.setup.residual_bytes))
+        stream = self._tape.given(self.setup.size(self.facts.hidden_size, self.setup.residual_bytes))
         feed = self._mixture if self.has_experts else self._mlp
         if self.facts.parallel_blocks:
             attended = self._within(stream, self._attention)
@@ -46,16 +48,13 @@ class Block:
             stream = self._add(stream, self._within(stream, self._attention))
             self._add(stream, self._within(stream, feed))
             self._tape.drop(stream)
+        self._tape.drop(*self._handed_up)
         return self._tape.passes()
 
     def end(self) -> Passes:
         """What the norm behind the last block holds."""
-        self._norm(self._tape.given(self._size(self.facts.hidden_size, self.setup.residual_bytes)))
+        self._norm(self._tape.given(self.setup.size(self.facts.hidden_size, self.setup.residual_bytes)))
         return self._tape.passes()
-
-    def _size(self, width: float, element_bytes: float | None = None) -> float:
-        """Bytes of a (tokens, width) tensor, in the compute type unless said otherwise."""
-        return self.setup.tokens * width * (self._bytes if element_bytes is None else element_bytes)
 
     # --- how the parts are joined ------------------------------------------------------------------------------------
 
@@ -88,15 +87,15 @@ class Block:
 
     def _layer_norm(self, x: Buffer) -> Buffer:
         """One kernel; it saves its input, and mean and deviation of each token in fp32."""
-        return self._tape.make(x.bytes, x, saves=(x,), lasts=self._size(2, _FP32))
+        return self._tape.make(x.bytes, x, saves=(x,), lasts=self.setup.size(2, _FP32))
 
     def _rms_norm(self, x: Buffer) -> Buffer:
         """x / rms(x) in fp32; then Llama returns to 16 bit and multiplies by the weight, Gemma the other way round."""
-        tape, small = self._tape, self._size(1, _FP32)
+        tape, small = self._tape, self.setup.size(1, _FP32)
         if self.setup.fused_norms:
             return tape.make(x.bytes, x, saves=(x,), lasts=small)
         if self.setup.lean_norms:
-            return self._lean_norm(x)
+            return self._lean.norm(x)
         wide = x.gradient_bytes / self._bytes * _FP32
         is_wide = self.setup.residual_bytes == _FP32
         x32 = x if is_wide else tape.make(wide, x)
@@ -119,25 +118,13 @@ class Block:
         tape.drop(y, y32)
         return out
 
-    def _lean_norm(self, x: Buffer) -> Buffer:
-        """`studio.engine.lean`: saves x and 1 / rms(x); works on two or three fp32 copies that do not last."""
-        tape, size = self._tape, x.gradient_bytes
-        wide = size / self._bytes * _FP32
-        copies = [tape.make(wide), tape.make(wide)]
-        tape.drop(copies[0])
-        out = tape.make(
-            size, x, saves=(x,), lasts=self._size(1, _FP32), backward_makes=2 * wide, backward_first=3 * wide
-        )
-        tape.drop(copies[1])
-        return out
-
     # --- linear layers -----------------------------------------------------------------------------------------------
 
     def _linear(self, shape: LinearShape, x: Buffer) -> Buffer:
         """A frozen layer, with its overlay if it is a target."""
         if shape.name in self._adapted:
             if self.setup.lean and not self._is_transposed:
-                return self._lean_lora(shape, x)
+                return self._lean.linear(shape, x)
             return self._fused_lora(shape, x) if self.setup.fused_lora else self._lora(shape, x)
         return self._frozen(shape, x)
 
@@ -146,24 +133,12 @@ class Block:
         """GPT-2 keeps its weights the other way round, unless bitsandbytes has quantised them."""
         return self.facts.family == "gpt2" and self.setup.quantisation == "none"
 
-    def _lean_lora(self, shape: LinearShape, x: Buffer) -> Buffer:
-        """`studio.engine.lean`: x is saved once, and A x; the overlay is added in place."""
-        low = self._size(self.setup.rank)
-        size, workspace = self._size(shape.out_features), self._unpacked(shape)
-        return self._tape.make(size, x, saves=(x,), lasts=low, workspace=workspace, backward_makes=low)
-
     def _frozen(self, shape: LinearShape, x: Buffer) -> Buffer:
         """The product with the weight, which is unpacked for it, and again for the gradient; a weight that learns saves x."""
         saves = (x,) if self.setup.trains_weights else ()
-        return self._tape.make(self._size(shape.out_features), x, saves=saves, workspace=self._unpacked(shape))
-
-    def _unpacked(self, shape: LinearShape) -> float:
-        """One weight in the compute type, and its constants in fp32 if they were quantised themselves."""
-        count = shape.in_features * shape.out_features
-        if self.setup.quantisation == "none":
-            return 0.0
-        constants = _FP32 * count / _BLOCK_WEIGHTS if self.setup.double_quantisation else 0.0
-        return count * self._bytes + (constants if self.setup.quantisation != "int8" else 0.0)
+        return self._tape.make(
+            self.setup.size(shape.out_features), x, saves=saves, workspace=unpacked(shape, self.setup)
+        )
 
     def _lora(self, shape: LinearShape, x: Buffer) -> Buffer:
         """PEFT: W x, copied; + s B (A x) computed in the adapter's type, whose own copy of x is saved.
@@ -172,7 +147,7 @@ class Block:
         """
         tape, setup = self._tape, self.setup
         adapter_bytes = self._bytes if setup.autocast else setup.adapter_bytes
-        rank, out_size = setup.rank, self._size(shape.out_features)
+        rank, out_size = setup.rank, self.setup.size(shape.out_features)
         result = self._frozen(shape, x)
         if setup.quantisation in ("nf4", "fp4"):
             result = self._replaced(result, lambda base: tape.make(out_size, base, hands_on=True))
@@ -180,13 +155,13 @@ class Block:
         wide = tape.make(x.gradient_bytes / self._bytes * adapter_bytes, x) if casts else x
         dropped = wide
         if setup.dropout:
-            mask = self._size(shape.in_features, 1)
+            mask = self.setup.size(shape.in_features, 1)
             dropped = tape.make(wide.gradient_bytes, wide, lasts=mask)
         weights = 3 * shape.in_features * shape.out_features * _FP32 if setup.dora else 0
-        low = tape.make(self._size(rank, adapter_bytes), dropped, saves=(dropped,), workspace=weights)
+        low = tape.make(self.setup.size(rank, adapter_bytes), dropped, saves=(dropped,), workspace=(weights, weights))
         if dropped is not wide:
             tape.drop(dropped)
-        high = tape.make(self._size(shape.out_features, adapter_bytes), low, saves=(low,))
+        high = tape.make(self.setup.size(shape.out_features, adapter_bytes), low, saves=(low,))
         tape.drop(low)
         high = self._replaced(high, lambda y: tape.make(y.bytes, y, saves=(y,) if setup.dora else ()))
         if casts and setup.quantisation != "none":
@@ -206,7 +181,9 @@ class Block:
             left = self._left.get(id(x)) or self._tape.make(x.gradient_bytes)
             self._left[id(x)] = left
             saves = (x, left)
-        return self._tape.make(self._size(shape.out_features), x, saves=saves, workspace=self._unpacked(shape))
+        return self._tape.make(
+            self.setup.size(shape.out_features), x, saves=saves, workspace=unpacked(shape, self.setup)
+        )
 
     # --- attention ---------------------------------------------------------------------------------------------------
 
@@ -216,7 +193,7 @@ class Block:
         if self.facts.qk_norm != "none":
             query, key = self._replaced(query, self._norm), self._replaced(key, self._norm)
         if self.facts.rotary:
-            query, key = self._replaced(query, self._rotated), self._replaced(key, self._rotated)
+            query, key = self._rotated(query, key)
         attend = self._scores if self.facts.eager_attention else self._flash
         attended = attend(query, key, value, owners)
         if self.facts.fused_qkv and self.facts.rotary:
@@ -233,19 +210,30 @@ class Block:
         made = [self._linear(shape, inner) for shape in inputs]
         if len(made) == len(widths):
             return [], made
-        return made, [self._tape.make(0.0, made[0], gradient=self._size(width)) for width in widths]
+        return made, [self._tape.make(0.0, made[0], gradient=self.setup.size(width)) for width in widths]
 
-    def _rotated(self, x: Buffer) -> Buffer:
-        """x cos + turned(x) sin (Su et al. 2021); cosines and sines are shared by all blocks and have no gradient."""
+    def _rotated(self, *heads: Buffer) -> list[Buffer]:
+        """x cos + turned(x) sin (Su et al. 2021) of queries and keys, which stay until both are done."""
+        rotated = [self._rotate(x) for x in heads]
+        if self.facts.wide_rotation:
+            narrow = [self._tape.make(x.gradient_bytes, y) for x, y in zip(heads, rotated, strict=True)]
+            self._tape.drop(*rotated)
+            rotated = narrow
+        self._tape.drop(*heads)
+        return rotated
+
+    def _rotate(self, x: Buffer) -> Buffer:
+        """Cosines and sines are shared by all blocks and have no gradient; where they are in fp32, so are the products."""
         size, tape = x.gradient_bytes, self._tape
         if self.setup.fused_rotation:
             return tape.make(size, x)
-        straight = tape.make(size, x)
+        wide = size / self._bytes * _FP32 if self.facts.wide_rotation else size
+        straight = tape.make(wide, x)
         negated = tape.make(size / 2, x)
         turned = tape.make(size, x)
         tape.drop(negated)
-        crossed = self._replaced(turned, lambda y: tape.make(size, y))
-        rotated = tape.make(size, straight, crossed, hands_on=True)
+        crossed = self._replaced(turned, lambda y: tape.make(wide, y))
+        rotated = tape.make(wide, straight, crossed, hands_on=True)
         tape.drop(straight, crossed)
         return rotated
 
@@ -256,7 +244,7 @@ class Block:
         """
         tape, size = self._tape, query.gradient_bytes
         saves = (query, key, value, *owners)
-        sums = self._size(self.facts.num_heads, _FP32)
+        sums = self.setup.size(self.facts.num_heads, _FP32)
         grouped = 2 * size if self.facts.num_kv_heads != self.facts.num_heads else 0.0
         makes = size / self._bytes * _FP32 + sums + grouped
         return tape.keep_output(tape.make(size, query, key, value, saves=saves, lasts=sums, backward_makes=makes))
@@ -282,9 +270,8 @@ class Block:
         shares = self._replaced(shares, lambda s: tape.make(square * self._bytes, s))
         out = tape.make(size, shares, values, saves=(shares, values))
         tape.drop(*([keys, values] if keys is not key else []))
-        out = self._replaced(out, lambda y: tape.make(size, y))
-        tape.drop(shares)
-        return out
+        self._handed_up.append(shares)
+        return self._replaced(out, lambda y: tape.make(size, y))
 
     # --- MLP ---------------------------------------------------------------------------------------------------------
 
@@ -292,35 +279,13 @@ class Block:
         """down(act(gate(x)) * up(x)), or down(act(up(x))) without a gate."""
         *inputs, down = self.facts.mlp_shapes()
         if self.setup.lean and self.facts.gated_mlp and not self.facts.fused_gate_up:
-            return self._lean_mlp(inputs, down, inner)
+            return self._lean.mlp(inputs, down, inner)
         product = self._gated(inputs, inner) if self.facts.gated_mlp else self._ungated(inputs[0], inner)
         return self._replaced(product, lambda x: self._linear(down, x))
 
-    def _lean_mlp(self, inputs: list[LinearShape], down: LinearShape, inner: Buffer) -> Buffer:
-        """`studio.engine.lean`: gate and up are saved, the product is made again; its gradients are written over it.
-
-        Run again, it stops where gate and up are there. Its gradients need all that was saved, the last product nothing more.
-        """
-        tape, size = self._tape, self._size(self.facts.intermediate_size)
-        gate, up = (tape.make(size, workspace=self._unpacked(shape)) for shape in inputs)
-        lows = sum(self._size(self.setup.rank) for shape in inputs if shape.name in self._adapted)
-        saved = tape.make(
-            0.0,
-            inner,
-            saves=(inner, gate, up),
-            lasts=lows,
-            workspace=self._unpacked(down),
-            backward_makes=2 * size,
-            backward_first=3 * size,
-        )
-        product = tape.make(size)
-        out = tape.make(self._size(down.out_features), saved, workspace=self._unpacked(down), hands_on=True)
-        tape.drop(gate, up, product, saved)
-        return out
-
     def _gated(self, inputs: list[LinearShape], inner: Buffer) -> Buffer:
         tape, width = self._tape, self.facts.intermediate_size
-        size = self._size(width)
+        size = self.setup.size(width)
         if len(inputs) == 1:
             both = self._linear(inputs[0], inner)
             gate, up = tape.make(0.0, both, gradient=size), tape.make(0.0, gradient=size)
@@ -361,8 +326,8 @@ class Block:
         PEFT adapts such experts by adding B A to all of their weights, in every pass; those sums are saved.
         """
         tape, facts = self._tape, self.facts
-        hidden = facts.experts_per_token * self._size(facts.hidden_size)
-        width = facts.experts_per_token * self._size(facts.expert_intermediate_size)
+        hidden = facts.experts_per_token * self.setup.size(facts.hidden_size)
+        width = facts.experts_per_token * self.setup.size(facts.expert_intermediate_size)
         up_weights, down_weights = self._expert_sums(2), self._expert_sums(1)
         gathered = tape.make(hidden, inner)
         both = tape.make(2 * width, gathered, *up_weights, saves=(*up_weights, *([gathered] if up_weights else [])))
@@ -374,7 +339,7 @@ class Block:
         # A router that learns wants to know what each expert said.
         weighted = self._replaced(out, lambda y: tape.make(hidden, y, saves=(y,) if up_weights else ()))
         weighted = self._replaced(weighted, lambda y: tape.make(hidden, y, backward_makes=hidden))
-        result = self._replaced(weighted, lambda y: tape.make(self._size(facts.hidden_size), y))
+        result = self._replaced(weighted, lambda y: tape.make(self.setup.size(facts.hidden_size), y))
         tape.drop(*up_weights, *down_weights)
         return result
 

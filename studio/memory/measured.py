@@ -215,6 +215,7 @@ def _refuse(row: dict[str, str], note: str) -> None:
     if row["packed"] == "false" and "longest" in note:
         raise NotCovered("its rows are padded to the longest of a batch, whose length is not published")
     if "8bit" in row["optimizer"] and "not named" in note and row["method"] == "full":
+        # bitsandbytes' states are the allocator's, or paged and nobody's; torchao's step is fp32 arithmetic that is compiled.
         raise NotCovered("its 8-bit optimizer is not named, and those in use differ by gigabytes in full fine-tuning")
     if _is_compiled(note) and row["checkpointing"] == "none":
         raise NotCovered("what torch.compile keeps between the passes is its own choice")

@@ -71,6 +71,10 @@ class Setup:
         """Bytes per element of what learns."""
         return self.compute_bytes if self.trains_weights else self.adapter_bytes
 
+    def size(self, width: float, element_bytes: float | None = None) -> float:
+        """Bytes of a (tokens, width) tensor, in the compute type unless said otherwise."""
+        return self.tokens * width * (self.compute_bytes if element_bytes is None else element_bytes)
+
     @classmethod
     def of(cls, facts: ModelFacts, recipe: Recipe) -> Setup:
         """What our own engine does for `recipe`. Raises `RecipeError` if a target is no module of this model."""

@@ -16,6 +16,7 @@ from studio.models.facts import ModelFacts
 
 _IDS_BYTES = 4 * 8  # per token: ids, positions, targets and where they are, as 64-bit numbers
 _OFFLOAD_BUFFERS = 2
+_FP32 = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def step(facts: ModelFacts, setup: Setup) -> Step:
     kept = always + remembering * block.kept
     end_input = stream if _norm_saves_input(facts, setup) else 0.0
     peaks = [
-        *_forward(block, kept + passing, stream, forgetting, remembering),
+        *_forward(block, kept + passing, stream - end_input, forgetting, remembering),
+        _peak("forward", end.forward.beside(kept + passing + stream)),
         _loss(facts, setup, kept + end.kept + end_input),
         _peak("backward", end.backward.beside(kept + end_input)),
     ]
@@ -95,11 +97,14 @@ def _peak(name: str, moment: Moment) -> Peak:
     return Peak(name, moment.tensors, overhead=moment.workspace)
 
 
-def _forward(block: Passes, kept: float, stream: float, forgetting: int, remembering: int) -> list[Peak]:
-    """The last block of each kind: all that is kept of those before it is there by then, and its input."""
+def _forward(block: Passes, kept: float, unsaved: float, forgetting: int, remembering: int) -> list[Peak]:
+    """The last block of each kind: all that is kept of those before it is there by then, and its input.
+
+    `unsaved` is the size of that input, if nobody saves it.
+    """
     found = []
     if remembering:
-        found.append(_peak("forward", block.forward.beside(kept - block.kept + stream)))
+        found.append(_peak("forward", block.forward.beside(kept - block.kept + unsaved)))
     if forgetting:
         found.append(_peak("forward", block.forgetful.beside(kept - remembering * block.kept)))
     return found
@@ -131,15 +136,16 @@ def _masks(facts: ModelFacts, setup: Setup) -> float:
 def _tables(facts: ModelFacts, setup: Setup) -> float:
     """Ids, and cosines and sines of the positions: one pair, or two where windowed layers turn at another pace."""
     pairs = 0 if not facts.rotary else 2 if facts.two_rotations else 1
-    return setup.tokens * (_IDS_BYTES + 2 * pairs * facts.head_dim * setup.compute_bytes)
+    element = _FP32 if facts.wide_rotation else setup.compute_bytes
+    return setup.tokens * (_IDS_BYTES + 2 * pairs * facts.head_dim * element)
 
 
 def _loss(facts: ModelFacts, setup: Setup, kept: float) -> Peak:
     """The last hidden states, those of supervised tokens picked out, and the logits.
 
     Our own loss holds the logits of `chunk_rows` tokens, 6 bytes per entry (8 where they are soft-capped): the 16-bit product
-    and its fp32 copy, then that copy and its 16-bit gradient; and a gradient of the size of the hidden states. Others hold
-    `logit_bytes` per entry of all tokens.
+    and its fp32 copy, then that copy and its 16-bit gradient; and a gradient of the size of the hidden states. A chunk's
+    gradient stays until the next one's is there. Others hold `logit_bytes` per entry of all tokens.
     """
     hidden = setup.tokens * facts.hidden_size * setup.compute_bytes
     if setup.trains_weights:
@@ -150,5 +156,8 @@ def _loss(facts: ModelFacts, setup: Setup, kept: float) -> Peak:
     rows = min(setup.chunk_rows, setup.supervised_tokens)
     capped = 2.0 if facts.capped_logits else 0.0
     picked = 2 * setup.supervised_tokens * facts.hidden_size * setup.compute_bytes
-    chunk = rows * (facts.vocab_size * (setup.logit_bytes + capped) + 2 * facts.hidden_size * setup.compute_bytes)
+    gradients = 1 if rows == setup.supervised_tokens else 2
+    chunk = rows * (
+        facts.vocab_size * (setup.logit_bytes + capped) + gradients * facts.hidden_size * setup.compute_bytes
+    )
     return Peak("loss", kept + hidden, picked + chunk)

@@ -95,7 +95,7 @@ class Tape:
         *inputs: Buffer,
         saves: tuple[Buffer, ...] = (),
         lasts: float = 0.0,
-        workspace: float = 0.0,
+        workspace: tuple[float, float] = (0.0, 0.0),
         backward_makes: float = 0.0,
         backward_first: float = 0.0,
         hands_on: bool = False,
@@ -104,9 +104,9 @@ class Tape:
         """One operation and its result, held by one variable.
 
         `inputs` are those that get a gradient; `saves` what its backward pass needs, `lasts` further bytes saved that are no
-        input or output. `workspace` is used up in either pass, `backward_makes` beyond the gradients,
-        `backward_first` before there are any. With `hands_on` the
-        gradient is passed to the inputs as it is. `gradient` is the size of a view's gradient.
+        input or output. `workspace` is used up in the forward and in the backward pass, `backward_makes` beyond the gradients,
+        `backward_first` before there are any. With `hands_on` the gradient is passed to the inputs as it is. `gradient` is
+        the size of a view's gradient.
         """
         output = Buffer(num_bytes, gradient_bytes=gradient)
         extra = (Buffer(lasts, variables=0),) if lasts else ()
@@ -117,9 +117,9 @@ class Tape:
         self._live += num_bytes
         self._held += num_bytes
         self._operations.append(
-            _Operation(inputs, output, (*saves, *extra), workspace, backward_makes, backward_first, hands_on)
+            _Operation(inputs, output, (*saves, *extra), workspace[1], backward_makes, backward_first, hands_on)
         )
-        self._note(workspace)
+        self._note(workspace[0])
         if saves or extra:
             self._until_last_save = self._forward
         return output

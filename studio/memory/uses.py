@@ -46,13 +46,11 @@ def chat(
     adapter_parameters: Sequence[int] = (),
     *,
     caches_at_once: int = 1,
-    caps_windows: bool = False,
 ) -> Budget:
     """Memory on the card to answer in `lanes` lanes, each up to `context_tokens` tokens, question and answer together.
 
     `adapter_parameters`: sizes of the adapters of those lanes that carry one; the others are the base alone. The engine
-    answers the lanes one after another on one base and drops each cache (`caches_at_once`); its cache keeps all tokens even
-    of layers that look through a window, unless `caps_windows`.
+    answers the lanes one after another on one base and drops each cache (`caches_at_once`).
 
     Source: 2 K bytes per token and layer for keys and values (Shazeer 2019, arXiv 1911.02150); the rest from
     `studio.engine.reply` and `studio.engine.desk`.
@@ -64,7 +62,7 @@ def chat(
     terms = [
         _weights(facts, recipe),
         _attached(adapter_parameters),
-        _cache(facts, context_tokens, width, min(lanes, caches_at_once), caps_windows),
+        _cache(facts, context_tokens, width, min(lanes, caches_at_once)),
     ]
     setup = _forward_setup(facts, recipe, context_tokens, bool(adapter_parameters))
     moment, stream = _forward_moment(facts, setup)
@@ -98,19 +96,19 @@ def _attached(adapter_parameters: Sequence[int]) -> Term:
     return Term("adapters", "Adapters", sum(held) * _FP32, formula, ("adapter.rank", "adapter.targets"))
 
 
-def _cache(facts: ModelFacts, tokens: int, width: int, caches: int, caps_windows: bool) -> Term:
-    """Keys and values of all layers; one layer's are there twice while the next token's are joined on."""
-    window = facts.sliding_window
-    capped = min(tokens, window - 1) if window and caps_windows else tokens
+def _cache(facts: ModelFacts, tokens: int, width: int, caches: int) -> Term:
+    """Keys and values: of all tokens, or of those in the window of layers that look through one.
+
+    The largest layer's are there twice while the next token's are joined on.
+    """
+    capped = min(tokens, facts.sliding_window or tokens)
     sliding = facts.num_sliding_layers
-    entries = (facts.num_layers - sliding) * tokens + sliding * capped
+    full = facts.num_layers - sliding
     per_token = 2 * facts.kv_features * width
-    size = per_token * (caches * entries + tokens)
+    size = per_token * (caches * (full * tokens + sliding * capped) + (tokens if full else capped))
     kept = f"{facts.num_layers} layers x {tokens:,} tokens"
-    if capped < tokens:
-        kept = (
-            f"({facts.num_layers - sliding} layers x {tokens:,} + {sliding} layers x {capped:,} tokens in the window)"
-        )
+    if sliding and capped < tokens:
+        kept = f"({full} layers x {tokens:,} + {sliding} layers x {capped:,} tokens in the window)"
     formula = f"{caches} x {kept} x {per_token:,} bytes of keys and values, and one layer's once more while it grows"
     return Term("cache", "Key-value cache", size, formula, ("base.id",))
 

@@ -203,6 +203,11 @@ class ModelFacts:
         return self.family.startswith("gemma3") and len(set(self.layer_kinds)) > 1
 
     @property
+    def wide_rotation(self) -> bool:
+        """Whether queries and keys rotate in fp32, as in OLMo 2 and 3."""
+        return self.family in ("olmo2", "olmo3")
+
+    @property
     def capped_logits(self) -> bool:
         """Whether the logits are soft-capped (Gemma 2)."""
         return self.family == "gemma2"

@@ -119,7 +119,7 @@ def compared(folder, made):
     return errors
 
 
-def assert_near(errors, total=0.03, static=0.01, phase=0.08):
+def assert_near(errors, total=0.03, static=0.01, phase=0.03):
     bounds = {"total": total, **dict.fromkeys(STATIC, static), **dict.fromkeys(DYNAMIC, phase)}
     beyond = {name: f"{error:+.1%}" for name, error in errors.items() if abs(error) > bounds[name]}
     assert not beyond
@@ -180,7 +180,7 @@ def test_experts_are_met_within_wider_bounds(bases, family, checkpointing):
     ids=lambda sections: "-".join(f"{k}={v}" for section in sections.values() for k, v in section.items()),
 )
 def test_other_settings_are_met_as_well(bases, sections):
-    assert_near(compared(bases("llama"), recipe(**sections)))
+    assert_near(compared(bases("llama"), recipe(**sections)), total=0.03, phase=0.08)
 
 
 def test_padded_rows_have_scores_of_their_own(bases):
@@ -188,6 +188,24 @@ def test_padded_rows_have_scores_of_their_own(bases):
     padded = recipe(tokens=512, data={"packing": False}, training={"micro_batch_tokens": None, "micro_batch_rows": 4})
     assert_near(compared(bases("gemma2"), padded))
     assert trace(bases("gemma2"), padded).total_bytes < trace(bases("gemma2"), recipe(tokens=2048)).total_bytes / 2
+
+
+def test_shares_of_attention_outlive_the_attention(tmp_path):
+    """Gemma 2 at its own widths, where the MLP is the busiest part of the forward pass: the shares are still there."""
+    widths = {"hidden_size": 2304, "intermediate_size": 9216, "head_dim": 256, "num_hidden_layers": 2}
+    CONFIG_MAPPING["gemma2"](**{**SIZES, **FAMILIES["gemma2"], **widths}, architectures=["X"]).save_pretrained(tmp_path)
+    assert abs(compared(tmp_path, recipe(rank=8, tokens=1024))["forward"]) < 0.02
+
+
+def test_quantised_constants_are_unpacked_with_their_weight(bases):
+    """In fp32 and twice over: bitsandbytes adds their mean out of place, and both stay until the product is done."""
+    once, twice = (
+        trace(bases("llama"), recipe(base={"double_quantisation": wanted})).held["forward"]["overhead"]
+        for wanted in (False, True)
+    )
+    largest = SIZES["hidden_size"] * SIZES["intermediate_size"]
+    assert once == 2 * largest
+    assert twice - once == 2 * 4 * largest / 64
 
 
 def test_the_terms_of_a_dry_run_are_those_of_the_estimate(bases):

@@ -258,18 +258,18 @@ def test_an_input_that_is_used_three_times_has_one_gradient_in_the_end() -> None
 
 
 def test_working_memory_counts_while_its_operation_runs_and_no_longer() -> None:
-    """By hand: 10 bytes with 5 of workspace, then 20 from them with 100 of workspace; the first result is saved.
+    """By hand: 10 bytes with 5 of workspace, then 20 from them with 100, or 80 on the way back; the first result is saved.
 
-    Forward: 10 + 20 + 100 while the second runs. Between the passes: 10. Backward: those, gradients of 20 and of 10, and 100.
+    Forward: 10 + 20 + 100 while the second runs. Between the passes: 10. Backward: those, gradients of 20 and of 10, and 80.
     """
     tape = Tape()
-    first = tape.make(10, tape.given(7), workspace=5)
-    tape.make(20, first, saves=(first,), workspace=100)
+    first = tape.make(10, tape.given(7), workspace=(5, 5))
+    tape.make(20, first, saves=(first,), workspace=(100, 80))
     tape.drop(first)
     found = tape.passes()
     assert found.kept == 10
     assert (found.forward.tensors, found.forward.workspace) == (30, 100)
-    assert (found.backward.tensors, found.backward.workspace) == (10 + 20 + 10, 100)
+    assert (found.backward.tensors, found.backward.workspace) == (10 + 20 + 10, 80)
     # Running again ends where the last tensor is saved: in the second operation, whose product is there by then.
     assert found.again.bytes == 10 + 20 + 100 + 20
 

@@ -15,6 +15,7 @@ transformers = pytest.importorskip("transformers")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from studio.engine.loss import LogitShape, supervised_loss  # noqa: E402
+from studio.engine.reply import empty_cache  # noqa: E402
 from studio.memory import uses  # noqa: E402
 from studio.memory.uses import chat, evaluation, merge  # noqa: E402
 from studio.models.facts import ModelFacts  # noqa: E402
@@ -37,8 +38,9 @@ SIZES: dict[str, Any] = {
 MODELS: dict[str, dict[str, Any]] = {
     "llama": SIZES,
     "qwen3": SIZES,
-    "gemma3_text": {**SIZES, "sliding_window": 128},
+    "gemma3_text": {**SIZES, "sliding_window": 128, "layer_types": ["sliding_attention", "full_attention"] * 2},
     "gemma2": {**SIZES, "sliding_window": 4096},
+    "mistral": {**SIZES, "sliding_window": 256},
     "gpt_neox": {**SIZES, "num_key_value_heads": 8},
     "gpt2": {"n_embd": 256, "n_layer": 4, "n_head": 8, "vocab_size": 2000, "n_positions": 2048},
 }
@@ -94,12 +96,14 @@ def test_reading_a_question(family: str) -> None:
     estimate = chat(facts, BASE, lanes=2, context_tokens=TOKENS)
     assert estimate.term("weights").bytes == sized(model)
     ids = torch.randint(0, 2000, (1, TOKENS))
-    cache = transformers.DynamicCache()
+    cache = empty_cache(model.config)
     with torch.no_grad(), Counter(model) as counter:
-        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    once_more = held // facts.num_layers  # the estimate has one layer's cache twice
-    assert estimate.term("cache").bytes == held + once_more
+        model(input_ids=ids[:, 1:], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    storages = [tensor.untyped_storage() for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    longest = TOKENS if "full" in facts.layer_kinds else facts.sliding_window or 0
+    once_more = 2 * longest * facts.kv_features * 2  # of one layer, when the next token comes
+    assert estimate.term("cache").bytes == sum(storage.nbytes() for storage in storages) + once_more
     dynamic = estimate.total_bytes - estimate.term("weights").bytes - once_more
     assert dynamic == pytest.approx(counter.peak, rel=0.05)
 
