@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QObject
+from PySide6.QtGui import QGuiApplication
 
 from studio.errors import StudioError
 from studio.models.facts import ModelFacts
 from studio.places import Workspace
 from studio.recipe import toml
 from studio.recipe.recipe import Recipe
+from studio.runs.launch import command_for
 from ui import facts
 from ui.bridge import in_background, soon
 from ui.state import AppState, DataView, PastPeak
@@ -35,6 +37,7 @@ class Drafting(QObject):
         state.recipe_edited.connect(self.edit)
         state.recipe_open_requested.connect(self._open)
         state.recipe_save_requested.connect(self._save_as)
+        state.command_requested.connect(self._copy_command)
         state.bases_changed.connect(self.forget_bases)
         state.runs_changed.connect(self._find_past_peak)
 
@@ -170,6 +173,20 @@ class Drafting(QObject):
             self._state.noticed.emit("ok", self.tr("The recipe is saved as {0}.").format(Path(path).name), "")
 
         in_background(partial(toml.save, self._state.recipe, Path(path)), saved, self._tell)
+
+    def _copy_command(self) -> None:
+        state, num_cards = self._state, max(1, len(self._state.gpus))
+
+        def copied(command: str) -> None:
+            QGuiApplication.clipboard().setText(command)
+            hint = self.tr("It trains by the recipe as it is now; the run appears under Runs.")
+            if num_cards > 1:
+                hint = (
+                    self.tr("It trains on all {0} cards, each with a part of the rows.").format(num_cards) + f" {hint}"
+                )
+            state.noticed.emit("ok", self.tr("The command is in the clipboard: paste it into a terminal."), hint)
+
+        in_background(partial(command_for, self._workspace, state.recipe, num_cards), copied, self._tell)
 
     def _tell(self, error: StudioError) -> None:
         self._state.noticed.emit("bad", error.message, error.hint)

@@ -134,6 +134,8 @@ class Menus:
         self.stop = self._add(menu, _tr("S&top and save"), lambda: self._wish("stop"), "Ctrl+.")
         self.pause = self._add(menu, _tr("&Pause"), lambda: self._wish("pause"))
         self.resume = self._add(menu, _tr("&Resume the last run"), self._resume)
+        menu.addSeparator()
+        self.copy = self._add(menu, _tr("&Copy the command"), self._state.command_requested.emit)
 
     def _wish(self, verb: str) -> None:
         live = self._state.live_run
@@ -155,6 +157,7 @@ class Menus:
         state, last = self._state, self._last()
         is_live = state.live_run is not None
         self.start.setEnabled(self._page == "train" and not is_live and not state.problems and state.is_gathered)
+        self.copy.setEnabled(not state.problems and state.is_gathered)
         for action in (self.stop, self.pause):
             action.setEnabled(is_live)
         self.resume.setEnabled(last is not None and not is_live)

@@ -127,6 +127,8 @@ class AppState(QObject):
     """The recipe in this .toml file."""
     recipe_save_requested = Signal(str)
     """Write the recipe to this .toml file."""
+    command_requested = Signal()
+    """Put the command that trains by the recipe, on all cards of this computer, into the clipboard."""
     base_requested = Signal(str)
     """Source of a base to add: `starter`, a folder, a .gguf file."""
     chat_requested = Signal(object)

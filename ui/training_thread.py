@@ -173,9 +173,9 @@ class TrainingThread(QThread):
             return
         followed = self._followed.get(str(getattr(wish, "run", "")))
         engine = self._engine
-        if followed is not None and followed.device not in ("", self._device):
+        if followed is not None and (engine is None or followed.device not in ("", self._device)):
             # Begun elsewhere, by a command for instance: its own engine must hear this.
-            engine = running_engine(self._workspace, followed.device)
+            engine = running_engine(self._workspace, followed.device or self._device)
         if engine is not None:
             engine.post(wish)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-from studio.cli.follow import RunReporter, engine_for, follow_run
+from studio.cli.follow import RELEASE_SECONDS, RunReporter, engine_for, follow_run, sent_home
 from studio.cli.output import Output
-from studio.cli.parser import Commands, add_command
+from studio.cli.parser import ArgumentParser, Commands, add_command, whole_number
 from studio.errors import BusyError, StudioError
-from studio.memory.device import choose_device
+from studio.memory.device import choose_device, survey
 from studio.places import Workspace
 from studio.recipe.toml import load
 from studio.runs import events as e
@@ -17,6 +18,8 @@ from studio.runs import wishes as w
 from studio.runs.create import create_run, read_job, refuse_changes
 from studio.runs.engine import Engine, refuse_busy, running_engine
 from studio.runs.folder import RunFolder, find_run
+from studio.runs.launch import launch
+from studio.runs.lines import Mailbox
 from studio.runs.state import Status
 
 
@@ -32,6 +35,7 @@ def register(commands: Commands) -> None:
     )
     begin.add_argument("recipe", metavar="RECIPE", type=Path, help="a recipe file (.toml)")
     begin.add_argument("--name", help="what the run and its adapter are to be called (default: as in the recipe)")
+    _add_processes(begin)
     go_on = add_command(
         commands,
         "resume",
@@ -41,15 +45,26 @@ def register(commands: Commands) -> None:
         uses_device=True,
     )
     go_on.add_argument("run_name", metavar="RUN", help="the run's id or name, as `overlay runs` lists them")
+    _add_processes(go_on)
+
+
+def _add_processes(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes",
+        metavar="N",
+        type=whole_number(1, 64),
+        default=1,
+        help="share the run among N processes, each on a card of its own (default: 1)",
+    )
 
 
 def train(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
     """Create a run and do it."""
     recipe = load(options.recipe)
     device = choose_device(options.device)
-    refuse_if_busy(workspace, device)
+    need_devices(workspace, device, options.processes)
     run = create_run(workspace, recipe, device=device, recipe_folder=options.recipe.resolve().parent, name=options.name)
-    do_run(workspace, run, device, output)
+    do_run(workspace, run, device, output, options.processes)
 
 
 def resume(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
@@ -62,21 +77,38 @@ def resume(options: argparse.Namespace, output: Output, workspace: Workspace) ->
         raise StudioError(f"{run.id} is finished: there is nothing left to do.", "Train again with more steps.")
     refuse_changes(workspace, run)
     device = resume_device(run, options.device)
-    refuse_if_busy(workspace, device)
-    do_run(workspace, run, device, output)
+    need_devices(workspace, device, options.processes)
+    do_run(workspace, run, device, output, options.processes)
 
 
-def do_run(workspace: Workspace, run: RunFolder, device: str, output: Output) -> None:
-    """Have the engine of `device` do `run`, telling how it goes. Raises `StudioError` if it does not end well."""
-    with engine_for(workspace, device) as engine:
-        refuse_busy(engine, workspace)
-        ending = follow_from_here(run, engine, output)
+def do_run(workspace: Workspace, run: RunFolder, device: str, output: Output, num_processes: int = 1) -> None:
+    """Have the engine of `device`, or several processes, do `run`, telling how it goes. Raises `StudioError` if it does not
+    end well."""
+    if num_processes > 1:
+        events, show = _listening(run, output)
+        output.say(f"Run {run.id} on {num_processes} {'processes' if device == 'cpu' else 'cards'}.")
+        with sent_home(launch(workspace, run, device, num_processes)) as engine:
+            ending = follow_run(run, events, engine, output, show)
+    else:
+        with engine_for(workspace, device) as engine:
+            refuse_busy(engine, workspace)
+            ending = follow_from_here(run, engine, output)
     tell_ending(ending, run, output)
 
 
 def follow_from_here(run: RunFolder, engine: Engine, output: Output, leave_out: type[e.Event] | None = None) -> e.Event:
     """Ask for the run and follow what happens from now on; returns its last event. Events of the kind `leave_out` are not
     printed for programs."""
+    events, show = _listening(run, output, leave_out)
+    output.say(f"Run {run.id} on {engine.device}.")
+    engine.post(w.Train(folder=str(run.path)))
+    return follow_run(run, events, engine, output, show)
+
+
+def _listening(
+    run: RunFolder, output: Output, leave_out: type[e.Event] | None = None
+) -> tuple[Mailbox[e.Event], Callable[[e.Event], None]]:
+    """The run's events from now on, and what shows one of them."""
     events, state = run.events, run.state()
     events.read()
     report = RunReporter(output, state)
@@ -86,9 +118,7 @@ def follow_from_here(run: RunFolder, engine: Engine, output: Output, leave_out: 
         if leave_out is None or not isinstance(event, leave_out):
             output.event(e.EVENTS.to_dict(event))
 
-    output.say(f"Run {run.id} on {engine.device}.")
-    engine.post(w.Train(folder=str(run.path)))
-    return follow_run(run, events, engine, output, show)
+    return events, show
 
 
 def tell_ending(ending: e.Event, run: RunFolder, output: Output) -> None:
@@ -106,6 +136,32 @@ def resume_device(run: RunFolder, option: str) -> str:
     """Where to go on: as told, else where the run began, unless that card is gone."""
     began_on = read_job(run).device
     return "cpu" if option == "auto" and began_on == "cpu" else choose_device(option)
+
+
+def need_devices(workspace: Workspace, device: str, num_processes: int) -> None:
+    """See that each process can have a device to itself: an engine without a run is sent home if the run is to be shared.
+
+    Raises `BusyError` before anything is written if one is at a run already, `StudioError` if there are too few cards.
+    """
+    cards = len(survey()) if device != "cpu" and num_processes > 1 else num_processes
+    if num_processes > cards:
+        raise StudioError(
+            f"{num_processes} processes need {num_processes} cards; this computer has {cards}.",
+            f"Give --processes {cards}, or --device cpu.",
+        )
+    devices = [f"cuda-{index}" for index in range(num_processes)] if device != "cpu" else [device]
+    for each in [device] if num_processes == 1 else devices:
+        refuse_if_busy(workspace, each)
+        if num_processes > 1:
+            _free(workspace, each)
+
+
+def _free(workspace: Workspace, device: str) -> None:
+    engine = running_engine(workspace, device)
+    if engine is not None:
+        engine.post(w.Release())
+        if not engine.wait(RELEASE_SECONDS):
+            raise BusyError(f"The engine that holds {device} does not end.", f"End the process {engine.pid}.")
 
 
 def refuse_if_busy(workspace: Workspace, device: str) -> None:

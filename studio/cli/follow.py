@@ -52,7 +52,13 @@ class Interrupts:
 @contextlib.contextmanager
 def engine_for(workspace: Workspace, device: str) -> Iterator[Engine]:
     """The engine of `device` for as long as the block lasts; it is sent home after it if this command started it."""
-    engine = start_engine(workspace, device)
+    with sent_home(start_engine(workspace, device)) as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def sent_home(engine: Engine) -> Iterator[Engine]:
+    """This engine for as long as the block lasts; if it is ours, it is to end after it."""
     try:
         yield engine
     finally:

@@ -1,4 +1,4 @@
-"""Entry of the engine: `python -m studio.engine serve DEVICE SESSION` or `python -m studio.engine job FOLDER`."""
+"""Entry of the engine: `python -m studio.engine serve DEVICE SESSION`, `job FOLDER`, or, by `accelerate launch`, `run FOLDER`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ def main(arguments: list[str]) -> int:
             from studio.engine.jobs import work
 
             return work(Workspace.default(), Path(folder))
+        case ["run", folder]:
+            from studio.engine.launched import take_part
+
+            return take_part(Workspace.default(), Path(folder))
+        case ["run", folder, device, session]:
+            from studio.engine.launched import take_part
+
+            return take_part(Workspace.default(), Path(folder), device, Path(session))
     raise AssertionError(f"unknown arguments: {arguments}")
 
 

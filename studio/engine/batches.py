@@ -162,7 +162,9 @@ class Layout:
 
 
 def micro_batches(examples: Sequence[Example], layout: Layout) -> list[MicroBatch]:
-    """Lay the rows of one optimizer step out as forward passes."""
+    """Lay the rows of one optimizer step out as forward passes; none for no rows."""
+    if not examples:
+        return []
     longest = max(len(example.ids) for example in examples)
     if layout.packing:
         # At least one row fits by itself, however long it is: rows were cut to max_tokens before.

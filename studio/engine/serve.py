@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -41,20 +41,27 @@ ATTENDANCE_SECONDS = 1.0
 
 def serve(workspace: Workspace, device: str, session: Path) -> int:
     """Hold the lease of `device` and work until released; returns the exit code."""
-    home = workspace.engine(device)
     try:
-        with FileLock(home / "lock", timeout=0):
-            pid, process_started = own_start()
-            files.write_json(home / CURRENT, {"session": session.name, "pid": pid, "process_started": process_started})
-            news = e.event_file(session / "events.jsonl")
-            news.post(e.EngineReady(pid=pid, process_started=process_started, device=device))
-            for old in home.iterdir():
-                if old.is_dir() and old != session:
-                    files.remove(old)
+        with lease(workspace, device, session):
             Server(workspace, device, session).work()
     except Timeout:
         return EXIT_BUSY
     return 0
+
+
+@contextlib.contextmanager
+def lease(workspace: Workspace, device: str, session: Path) -> Iterator[None]:
+    """Be the one engine of `device` for as long as the block lasts. Raises `filelock.Timeout` if another one is."""
+    home = workspace.engine(device)
+    with FileLock(home / "lock", timeout=0):
+        pid, process_started = own_start()
+        files.write_json(home / CURRENT, {"session": session.name, "pid": pid, "process_started": process_started})
+        news = e.event_file(session / "events.jsonl")
+        news.post(e.EngineReady(pid=pid, process_started=process_started, device=device))
+        for old in home.iterdir():
+            if old.is_dir() and old != session:
+                files.remove(old)
+        yield
 
 
 class Server:
@@ -121,23 +128,42 @@ class Server:
 
     def train(self, run: RunFolder) -> bool:
         """Do a run; returns whether this process may be used further."""
-        events = run.events
+        self.begin(run)
+        return self.carry_out(run, RunOrders(run, self))
+
+    def begin(self, run: RunFolder, num_processes: int = 1) -> None:
+        """Record that this process has taken the run up."""
         # Only the engine that holds the run writes here: what lies half-made is of one that was killed.
         for place in (run.path, run.checkpoint(0).parent):
             files.sweep(place)
         pid, process_started = own_start()
         saved = checkpoint.newest(run)
         from_step = saved[0] if saved else 0
-        events.post(e.Started(pid=pid, process_started=process_started, device=self.device, from_step=from_step))
+        run.events.post(
+            e.Started(
+                pid=pid,
+                process_started=process_started,
+                device=self.device,
+                from_step=from_step,
+                num_processes=num_processes,
+            )
+        )
+
+    def carry_out(self, run: RunFolder, orders: Orders, end: Callable[[e.Failed], object] | None = None) -> bool:
+        """Do a run that was begun; returns whether this process may be used further. A failure is told to `end`, if there is
+        one, else to the run."""
         with log_into(run.log), files.room_for_last_words(run.path) as make_room:
 
             def failed(event: e.Failed) -> None:
                 make_room()
-                events.post(event)
+                (end or run.end)(event)
 
-            usable = guarded(lambda: _perform(run, self), failed)
+            usable = guarded(lambda: self._perform(run, orders), failed)
         self.news.post(e.RunEnded(run=run.id))
         return usable
+
+    def _perform(self, run: RunFolder, orders: Orders) -> None:
+        perform(run, self.workspace, self.desk, orders, run.events.post)
 
     def test_fit(self, wish: w.TestFit) -> bool:
         """Try whether a run fits; returns whether this process may be used further."""
@@ -255,10 +281,6 @@ class RunOrders(Orders):
                 self.evaluate_now = True
             case w.SampleNow() if mine:
                 self.sample_now = True
-
-
-def _perform(run: RunFolder, server: Server) -> None:
-    perform(run, server.workspace, server.desk, RunOrders(run, server), run.events.post)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 A frozen base in 4 bits carries an overlay in 32 bits; only the overlay learns. One optimizer step sums the loss of its
 micro-batches over their supervised tokens and divides by the number of those, so that how the rows were split makes no
-difference (1 x 8 rows learn what 8 x 1 do).
+difference (1 x 8 rows learn what 8 x 1 do), and neither does how many processes share them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -27,6 +26,7 @@ from studio.engine.batches import Layout, MicroBatch, Schedule, micro_batches
 from studio.engine.loss import LogitShape, supervised_loss
 from studio.engine.measure import memory, reset_peaks
 from studio.engine.overlay import delta_norm, trainable
+from studio.engine.ranks import Ranks, make_accelerator
 from studio.engine.template import Example
 from studio.errors import DivergedError
 from studio.memory.correction import LEAST_STEPS
@@ -106,18 +106,21 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
 ) -> Outcome:
     """Train `overlaid` to the end of its schedule, or until `orders` ends it. Goes on from the newest good checkpoint.
 
+    Where several processes share the run each calls this: all of them learn, the first one alone writes.
+
     Raises `DivergedError` before a NaN could reach the weights, `DiskFullError` with the last checkpoint untouched.
     """
     training, keep, num_steps = recipe.training, recipe.keep, material.schedule.num_steps
     device = next(overlaid.parameters()).device
-    accelerator = Accelerator(cpu=device.type == "cpu")
+    accelerator, ranks = make_accelerator(device), Ranks.here()
     parameters = list(trainable(overlaid).values())
     optimizer = make_optimizer(recipe, parameters, device)
     rate = make_rate(recipe, optimizer, num_steps)
-    learner, optimizer = accelerator.prepare(Learner(overlaid), optimizer)
+    learner, optimizer = Learner(overlaid), accelerator.prepare(optimizer)
 
-    saved = checkpoint.newest(run)
-    step = checkpoint.restore(run, saved[1], overlaid, optimizer.optimizer, rate) if saved else 0
+    saved = newest_step(run, ranks)
+    step = checkpoint.restore(run, run.checkpoint(saved), overlaid, optimizer.optimizer, rate) if saved else 0
+    ranks.part_dropout(training.seed, step)
     if step == 0:
         evaluate(learner, material, 0, emit)
         sample(overlaid, 0)
@@ -128,15 +131,16 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         began = time.perf_counter()
         learner.train()
         rows = [material.rows[i] for i in material.schedule.rows(step + 1)]
-        batches = micro_batches(rows, material.layout)
-        num_supervised = sum(batch.num_supervised for batch in batches)
+        batches = micro_batches(ranks.share(rows), material.layout)
+        num_supervised = sum(row.num_supervised for row in rows)
 
         loss = torch.zeros((), device=device)
         for batch in batches:
-            # Divided by the tokens of the whole step, not of the micro-batch: long and short ones weigh what they hold.
+            # Divided by the tokens of the whole step, not of the micro-batch or the rank: all weigh what they hold.
             part = learner(batch) / num_supervised
             accelerator.backward(part)
             loss += part.detach()
+        loss = ranks.total(loss, parameters)
 
         grad_norm = accelerator.clip_grad_norm_(parameters, training.max_grad_norm or math.inf)
         # Here the processor waits for the card; it does so once more per step, for the size of the overlay.
@@ -156,7 +160,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
                 loss=loss_now,
                 learning_rate=learning_rate,
                 grad_norm=grad_norm_now,
-                num_tokens=sum(batch.num_tokens for batch in batches),
+                num_tokens=sum(len(row.ids) for row in rows),
                 num_supervised=num_supervised,
                 seconds=time.perf_counter() - began,
                 delta_norm=float(delta_norm(overlaid)),
@@ -169,7 +173,8 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
             evaluate(learner, material, step, emit)
         if is_last or orders.sample_now or due(step, keep.sample_every_steps):
             sample(overlaid, step)
-        if is_last or orders.save_now or due(step, keep.checkpoint_every_steps) or orders.ending in ("stop", "pause"):
+        is_wanted = orders.save_now or orders.ending in ("stop", "pause")
+        if ranks.is_first and (is_last or is_wanted or due(step, keep.checkpoint_every_steps)):
             folder = checkpoint.save(run, step, overlaid, optimizer.optimizer, rate, keep=keep.checkpoints_kept)
             num_bytes = sum(path.stat().st_size for path in folder.iterdir())
             emit(e.CheckpointSaved(step=step, path=f"checkpoints/{folder.name}", bytes=num_bytes))
@@ -178,6 +183,12 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         if orders.ending and not is_last:
             return Outcome(step, orders.ending)
     return Outcome(step, "")
+
+
+def newest_step(run: RunFolder, ranks: Ranks) -> int:
+    """The step of the newest checkpoint that is whole, 0 if there is none. One rank looks: it sets damaged ones aside."""
+    saved = checkpoint.newest(run) if ranks.is_first else None
+    return ranks.told(saved[0] if saved else 0)[0]
 
 
 def due(step: int, every_steps: int) -> bool:
@@ -191,11 +202,13 @@ def evaluate(learner: nn.Module, material: Material, step: int, emit: Emit) -> N
         return
     emit(e.PhaseEntered(name="evaluating"))
     learner.eval()
-    total, num_supervised = 0.0, 0
+    ranks, total = Ranks.here(), 0.0
     with torch.no_grad():
-        for batch in micro_batches(material.held_out, material.layout):
+        for batch in micro_batches(ranks.share(material.held_out), material.layout):
             total += float(learner(batch))
-            num_supervised += batch.num_supervised
+    device = next(learner.parameters()).device
+    total = float(ranks.total(torch.tensor(total, dtype=torch.float64, device=device)))
+    num_supervised = sum(row.num_supervised for row in material.held_out)
     emit(e.Evaluated(step=step, loss=total / num_supervised, num_supervised=num_supervised))
 
 

@@ -109,11 +109,22 @@ def start_engine(workspace: Workspace, device: str) -> Engine:
 
 
 def _spawn(workspace: Workspace, device: str) -> Engine:
-    session = workspace.engine(device) / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}"
-    session.mkdir(parents=True)
+    session = new_session(workspace, device)
     pid, process_started = own_start()
     w.wish_file(session / "wishes.jsonl").post(w.Attend(pid=pid, process_started=process_started))
     process = spawn_python(["studio.engine", "serve", device, str(session)], session / "log.txt", workspace)
+    return await_engine(workspace, device, session, process)
+
+
+def new_session(workspace: Workspace, device: str) -> Path:
+    """A new folder for the wishes, events and log of an engine of `device`."""
+    session = workspace.engine(device) / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}"
+    session.mkdir(parents=True)
+    return session
+
+
+def await_engine(workspace: Workspace, device: str, session: Path, process: subprocess.Popen[bytes]) -> Engine:
+    """The engine that `process` becomes, once it holds its lease, or the one that was quicker. Raises `EngineError`."""
     news = e.event_file(session / "events.jsonl")
     deadline, pause = time.monotonic() + _START_SECONDS, threading.Event()
     while time.monotonic() < deadline:

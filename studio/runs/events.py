@@ -26,12 +26,13 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """A process took the run up, from the beginning or after step `from_step`."""
+    """A process took the run up, from the beginning or after step `from_step`; the first of `num_processes` that share it."""
 
     pid: int
     process_started: float
     device: str
     from_step: int = 0
+    num_processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,12 +127,15 @@ class RunFolder:
         state = self.state()
         if not state.status.is_live or (state.pid and is_alive(state.pid, state.process_started)):
             return state
+        return self.end(e.Died(exit_code=exit_code, signal=signal, last_lines=self.last_lines()))
+
+    def end(self, ending: e.Event) -> RunState:
+        """Give a live run this last word, unless another process has given it one before; returns the state after it."""
         with FileLock(self.path / ".bury.lock", timeout=10):
             state = self.state()
             if state.status.is_live:
-                died = e.Died(exit_code=exit_code, signal=signal, last_lines=self.last_lines())
-                self.events.post(died)
-                state.advance(died)
+                self.events.post(ending)
+                state.advance(ending)
         return state
 
 

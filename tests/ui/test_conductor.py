@@ -1,18 +1,25 @@
 """Wishes in, facts out: the conductor with the real rooms behind it, and an engine that only lacks the model."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PySide6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 
+from studio.cli import build_parser
+from studio.memory.device import Gpu
 from studio.places import Workspace
 from studio.recipe import toml
 from studio.recipe.fields import replaced
 from studio.recipe.presets import tour
 from studio.recipe.recipe import Recipe
 from studio.runs import events as e
+from studio.runs import wishes as w
+from studio.runs.create import create_run
+from studio.runs.engine import start_engine
 from studio.runs.state import Status
 from tests.studio.library.folders import make_adapter
 from tests.studio.models.folders import write_base
@@ -115,6 +122,16 @@ def test_a_run_begun_elsewhere_appears_by_itself(desk: Desk) -> None:
         assert state.runs[run.id].state.status is Status.FAILED
 
 
+def test_a_run_begun_by_a_command_hears_the_window(desk: Desk) -> None:
+    with desk.open() as state:
+        desk.set_recipe(state, "long")
+        run = create_run(desk.workspace, state.recipe, device="cpu")
+        start_engine(desk.workspace, "cpu").post(w.Train(folder=str(run.path)))
+        desk.wait(lambda: run.id in state.runs and state.live_run is not None)
+        state.run_requested.emit(run.id, "stop")
+        desk.wait(lambda: state.runs[run.id].state.status is Status.STOPPED)
+
+
 def test_a_mistake_of_ours_on_the_thread_does_not_end_the_service(desk: Desk) -> None:
     def stumble() -> None:
         raise ZeroDivisionError("planted")
@@ -208,6 +225,31 @@ def test_a_recipe_file_is_opened_with_its_dataset_and_saved_with_its_comments(de
         saved = path.read_text(encoding="utf-8")
         assert saved.startswith("# mine\n")
         assert toml.load(path).name == "changed"
+
+
+def test_the_command_for_all_cards_is_put_into_the_clipboard_and_parses(desk: Desk) -> None:
+    with desk.open() as state:
+        desk.set_recipe(state, "mine")
+        heard = notices(state)
+        state.gpus = [Gpu("RTX", 24 << 30, 20 << 30, "580", index) for index in range(2)]
+        state.command_requested.emit()
+        desk.wait(lambda: heard)
+        words = shlex.split(QGuiApplication.clipboard().text())
+        options = build_parser().parse_args(words[words.index("train") :])
+        assert options.processes == 2
+        assert toml.load(options.recipe) == state.recipe
+        assert (heard[0][0], "all 2 cards" in heard[0][2]) == ("ok", True)
+
+
+def test_a_command_that_could_not_work_is_not_copied(desk: Desk) -> None:
+    with desk.open() as state:
+        desk.set_recipe(state, "mine")
+        heard = notices(state)
+        desk.data.unlink()
+        QGuiApplication.clipboard().setText("before")
+        state.command_requested.emit()
+        desk.wait(lambda: heard)
+        assert (heard[0][0], QGuiApplication.clipboard().text()) == ("bad", "before")
 
 
 # --- chat and library ------------------------------------------------------------------------------------------------

@@ -174,7 +174,9 @@ def test_the_foot_and_the_badge_follow_the_run(opened: Opened, qtbot: QtBot, tmp
     assert named(window.sidebar, QWidget, "Runs, 50 %")
 
 
-def test_start_works_on_train_alone_and_stop_only_while_something_runs(opened: Opened, tmp_path: Path) -> None:
+def test_start_works_on_train_alone_and_stop_only_while_something_runs(
+    opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
     state = gathered()
     window = opened(state)
     menus = window.menus
@@ -182,6 +184,8 @@ def test_start_works_on_train_alone_and_stop_only_while_something_runs(opened: O
     window.show_page("train")
     assert menus.start.isEnabled()
     assert not menus.stop.isEnabled()
+    with qtbot.waitSignal(state.command_requested):
+        menus.copy.trigger()
     view = run(tmp_path, "pirate")
     state.runs = {view.folder.id: view}
     state.runs_changed.emit()

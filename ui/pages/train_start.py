@@ -76,10 +76,21 @@ class StartCard(Card):
         self.action_row.addWidget(self.fix_all)
         self.action_row.addStretch(1)
         self.action_row.addWidget(self.start)
+        self.several = MessageBar("info", "", tr("Copy the command"))
+        self.several.action_triggered.connect(state.command_requested)
         self._divider = Divider()
         self._problem = MessageBar("bad", "", tr("Show"))
         self._problem.action_triggered.connect(self._to_problem)
-        for item in (self._tiles, self._short, self._divider, checks, self.tested, self._problem, self.action_row):
+        for item in (
+            self._tiles,
+            self._short,
+            self._divider,
+            checks,
+            self.tested,
+            self._problem,
+            self.several,
+            self.action_row,
+        ):
             self.add(item)
         self.set_narrow(False)
 
@@ -168,6 +179,7 @@ class StartCard(Card):
         self._show_checks()
         reason = self.reason()
         self._show_problem()
+        self._show_several()
         self._show_fix()
         self.tested.refresh(self.missing(), brief=not self.fix_all.isHidden())
         self.start.set_label(tr("Start anyway") if over else tr("Start training"))
@@ -198,6 +210,15 @@ class StartCard(Card):
         if found is not None:
             action = tr("Show") if found.field in LABELS else ""
             self._problem.show_message("bad", f"{sentence(found.message)} {found.fix}".strip(), action)
+
+    def _show_several(self) -> None:
+        """Who has several cards is told how to use them: the window trains on the first."""
+        num_cards = len(self._state.gpus)
+        self.several.setVisible(num_cards > 1 and self.missing() is None)
+        words = tr(
+            "The window trains on the first of your {0} cards, a command on all of them. Each holds the whole base."
+        )
+        self.several.show_message("info", words.format(num_cards), tr("Copy the command"))
 
     def _to_problem(self) -> None:
         if self._state.problems:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from studio.cli import commands_doctor
+from studio.memory.device import Gpu
 from studio.places import Workspace
 from studio.recipe.toml import load
 from studio.runs import events as e
@@ -84,6 +85,7 @@ def test_every_command_explains_itself(overlay: Overlay, capsys: pytest.CaptureF
         (["runs", "--device", "tpu"], "tpu"),
         (["merge", "x", "--out", "y", "--dtype", "int8"], "int8"),
         (["train", "none.toml"], "none.toml"),
+        (["train", "none.toml", "--processes", "0"], "0 is not a whole number from 1"),
         (["data", "none.jsonl"], "none.jsonl"),
         (["estimate", "none.toml"], "none.toml"),
         (["resume", "none"], "none"),
@@ -108,6 +110,17 @@ def test_what_the_user_can_mend_is_told_in_two_sentences(overlay: Overlay, argum
     assert said.startswith("overlay: ")
     assert words in said
     assert len(hint) > 10
+
+
+def test_a_run_is_not_shared_among_more_processes_than_there_are_cards(
+    overlay: Overlay, workspace: Workspace, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studio.cli.commands_train.choose_device", lambda _: "cuda-0")
+    monkeypatch.setattr("studio.cli.commands_train.survey", lambda: [Gpu("RTX", 24 << 30, 20 << 30, "580", 0)])
+    answer = overlay("train", recipe, "--processes", "2")
+    assert (answer.code, answer.out) == (2, "")
+    assert "2 processes need 2 cards; this computer has 1." in answer.err
+    assert not workspace.runs.exists()
 
 
 def test_a_mistake_of_ours_is_one_sentence_and_a_log(

@@ -84,6 +84,22 @@ def test_start_says_what_is_missing_and_starts_once_nothing_is(spoil, reason: st
     assert asked == []
 
 
+def test_who_has_several_cards_is_told_how_to_train_on_all_of_them(qtbot) -> None:
+    state = ready_state()
+    page = shown(state, qtbot)
+    told = page.cost.start.several
+    assert told.isHidden()
+    state.gpus = state.gpus * 2
+    state.recipe_changed.emit()
+    assert "2 cards" in told.accessibleName()
+    (link,) = [one for one in told.findChildren(QAbstractButton) if one.text() == "Copy the command"]
+    with qtbot.waitSignal(state.command_requested):
+        link.click()
+    state.data = DataView("")
+    state.recipe_changed.emit()
+    assert told.isHidden()
+
+
 def test_start_is_what_the_button_asks_for_and_enter_in_a_field_does_not(qtbot) -> None:
     state = ready_state()
     page = shown(state, qtbot)
