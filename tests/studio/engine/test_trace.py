@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from studio.engine import attention, checkpointing, overlay, train
+from studio.engine import attention, checkpointing, loss, overlay, train
 from studio.engine import trace as tracing
 from studio.engine.batches import collate
 from studio.engine.checkpointing import checkpoint_layers
@@ -377,7 +377,7 @@ def small_base(request, tmp_path_factory):
 def test_a_real_micro_batch_holds_what_the_dry_run_says(small_base, quantisation, checkpointing, monkeypatch):
     """A later micro-batch of a step, with real tensors: real NF4, real PEFT, real loss, all contents computed.
 
-    Two things are not the same on a CPU. The attention kernel does not exist there: a function that makes and saves the same
+    Three things are not the same on a CPU. The loss takes fewer rows at a time, here as many as on a card. The attention kernel does not exist there: a function that makes and saves the same
     tensors stands in for it, in both. And a large 4-bit product on a card unpacks the weight within the kernel, which no count of
     tensors sees; the dry run adds that by name, so it is counted as a part of its own (`overhead`) and compared without.
     """
@@ -385,6 +385,7 @@ def test_a_real_micro_batch_holds_what_the_dry_run_says(small_base, quantisation
     made = recipe(quantisation, checkpointing, rank=16, tokens=tokens)
     dry = trace(small_base, made)
     monkeypatch.setattr(attention, "varlen_attn", lean)
+    monkeypatch.setattr(loss, "CHUNK_ROWS_CPU", loss.CHUNK_ROWS)
     loaded = load_base(small_base, made.base, torch.device("cpu"))
     loaded.model.config._attn_implementation = attention.VARLEN
     overlaid = overlay.lay_on(loaded.model, made.adapter, seed=1)

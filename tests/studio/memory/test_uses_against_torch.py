@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from studio.engine.loss import LogitShape, supervised_loss  # noqa: E402
+from studio.engine.loss import CHUNK_ROWS, LogitShape, supervised_loss  # noqa: E402
 from studio.engine.reply import empty_cache  # noqa: E402
 from studio.memory import uses  # noqa: E402
 from studio.memory.uses import chat, evaluation, merge  # noqa: E402
@@ -121,7 +121,7 @@ def test_taking_the_loss_without_gradients(family: str) -> None:
     ids = torch.randint(0, 2000, (1, TOKENS))
     with torch.no_grad(), Counter(model) as counter:
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        supervised_loss(hidden, model.get_output_embeddings(), ids, LogitShape.of(model.config))
+        supervised_loss(hidden, model.get_output_embeddings(), ids, LogitShape.of(model.config), CHUNK_ROWS)
     static = estimate.term("weights").bytes + estimate.term("adapters").bytes
     assert estimate.total_bytes - static == pytest.approx(counter.peak, rel=0.05)
 
