@@ -1,4 +1,4 @@
-"""Entry of the engine: `python -m studio.engine serve DEVICE SESSION` or `python -m studio.engine job FOLDER`."""
+"""Entry of the engine: `python -m studio.engine serve DEVICE SESSION`, `... job FOLDER`, or `... encode` for its workers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ def main(arguments: list[str]) -> int:
             from studio.engine.jobs import work
 
             return work(Workspace.default(), Path(folder))
+        case ["encode"]:
+            from studio.engine.encoders import work as encode
+
+            return encode()
     raise AssertionError(f"unknown arguments: {arguments}")
 
 
