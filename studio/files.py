@@ -159,16 +159,19 @@ def damage(folder: Path) -> list[str]:
         return [f"{folder.name} has no {MANIFEST}: it was never finished."]
     except DamagedError as error:
         return [error.message]
-    problems = []
-    for entry in manifest.get("files", []):
-        path = inside(folder, entry["path"])
-        if not path.is_file():
-            problems.append(f"{entry['path']} is missing.")
-        elif path.stat().st_size != entry["bytes"]:
-            problems.append(f"{entry['path']} has {path.stat().st_size} bytes instead of {entry['bytes']}.")
-        elif sha256(path) != entry["sha256"]:
-            problems.append(f"{entry['path']} has been changed or damaged.")
-    return problems
+    try:
+        return [problem for entry in manifest["files"] if (problem := _damage_of(folder, entry))]
+    except (KeyError, TypeError):
+        return [f"{MANIFEST} of {folder.name} has been changed or damaged."]
+
+
+def _damage_of(folder: Path, entry: dict[str, Any]) -> str:
+    path = inside(folder, entry["path"])
+    if not path.is_file():
+        return f"{entry['path']} is missing."
+    if path.stat().st_size != entry["bytes"]:
+        return f"{entry['path']} has {path.stat().st_size} bytes instead of {entry['bytes']}."
+    return "" if sha256(path) == entry["sha256"] else f"{entry['path']} has been changed or damaged."
 
 
 def sweep(folder: Path) -> list[Path]:

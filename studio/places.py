@@ -56,6 +56,11 @@ class Workspace:
         return self.root / "hub"
 
     @property
+    def encoded(self) -> Path:
+        """Datasets as the models see them, so that they need not be tokenised again; safe to delete."""
+        return self.root / "cache" / "encoded"
+
+    @property
     def trash(self) -> Path:
         """What was removed and can be put back."""
         return self.root / "trash"

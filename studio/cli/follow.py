@@ -143,6 +143,8 @@ class RunReporter:
                     f"{event.num_rows} rows to learn from, {event.num_held_out} held out; {event.num_steps} steps; "
                     f"{event.num_trainable:,} of {event.num_parameters + event.num_trainable:,} parameters learn."
                 )
+            case e.Progressed():
+                self._output.bar.update(event.done, event.total, f"{event.what} of the data")
             case e.StepTaken():
                 self._show_step(self._output.bar, event)
             case e.Evaluated():

@@ -59,12 +59,25 @@ def raw_rows(path: Path) -> Iterator[RawRow | RowProblem]:
             encoding = _encoding(path, file.read(16))
             file.seek(0)
             yield from _rows(path, file, encoding)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.", "Check the path of the dataset.") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", "Choose a file that you may read.") from error
+        raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not valid text.", "Save the file as UTF-8 and try again.") from error
+
+
+def num_lines(path: Path) -> int:
+    """Lines of the file, to tell how far reading has come. Raises `DataError` as `raw_rows` does."""
+    try:
+        with open(path, "rb") as file:
+            return 1 + sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"There is no file {path}.", "Check the path of the dataset.")
+    return DataError(f"{path} cannot be read: {error.strerror}.", "Choose a file that you may read.")
 
 
 def _encoding(path: Path, start: bytes) -> str:

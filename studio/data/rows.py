@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from studio.data.conversation import ROLES, Conversation, Dataset, Message, RowError, RowProblem
@@ -10,7 +11,7 @@ from studio.data.formats import to_messages
 from studio.data.reading import raw_rows
 from studio.errors import DataError
 
-__all__ = ["ROLES", "Conversation", "Dataset", "Message", "RowProblem", "read"]
+__all__ = ["ROLES", "Conversation", "Dataset", "Message", "RowProblem", "read", "stream"]
 
 
 def read(path: Path) -> Dataset:
@@ -22,28 +23,53 @@ def read(path: Path) -> Dataset:
     conversations: list[Conversation] = []
     problems: list[RowProblem] = []
     formats: Counter[str] = Counter()
-    for raw in raw_rows(path):
-        if isinstance(raw, RowProblem):
-            problems.append(raw)
-            continue
-        try:
-            name, messages = to_messages(raw.value)
-        except RowError as error:
-            problems.append(RowProblem(raw.row, raw.line, error.kind, error.message, error.fix))
-            continue
-        formats[name] += 1
-        conversations.append(Conversation(messages, raw.row, raw.line))
+    for found in _judged(path):
+        if isinstance(found, RowProblem):
+            problems.append(found)
+        else:
+            name, conversation = found
+            formats[name] += 1
+            conversations.append(conversation)
     if not conversations:
-        raise _nothing_to_train_on(path, problems)
+        raise _nothing_to_train_on(path, problems[:1], len(problems))
     return Dataset(
         formats.most_common(1)[0][0], tuple(conversations), tuple(problems), len(conversations) + len(problems)
     )
 
 
-def _nothing_to_train_on(path: Path, problems: list[RowProblem]) -> DataError:
-    if not problems:
+def stream(path: Path) -> Iterator[Conversation]:
+    """The good rows of `path` one after another, for files too large to be held. Raises as `read` does, if late."""
+    first: list[RowProblem] = []
+    num_good = num_bad = 0
+    for found in _judged(path):
+        if isinstance(found, RowProblem):
+            num_bad += 1
+            first = first or [found]
+        else:
+            num_good += 1
+            yield found[1]
+    if not num_good:
+        raise _nothing_to_train_on(path, first, num_bad)
+
+
+def _judged(path: Path) -> Iterator[tuple[str, Conversation] | RowProblem]:
+    """Each row: its format and the conversation, or what is wrong with it."""
+    for raw in raw_rows(path):
+        if isinstance(raw, RowProblem):
+            yield raw
+            continue
+        try:
+            name, messages = to_messages(raw.value)
+        except RowError as error:
+            yield RowProblem(raw.row, raw.line, error.kind, error.message, error.fix)
+            continue
+        yield name, Conversation(messages, raw.row, raw.line)
+
+
+def _nothing_to_train_on(path: Path, first_problem: list[RowProblem], num_rows: int) -> DataError:
+    if not first_problem:
         return DataError(f"{path.name} is empty.", "Choose a file with at least one conversation.")
-    first = problems[0]
-    count = "its only row" if len(problems) == 1 else f"none of its {len(problems)} rows"
-    verb = "cannot be used" if len(problems) == 1 else "can be used"
+    (first,) = first_problem
+    count = "its only row" if num_rows == 1 else f"none of its {num_rows} rows"
+    verb = "cannot be used" if num_rows == 1 else "can be used"
     return DataError(f"{path.name}: {count} {verb}. Line {first.line}: {first.message}", first.fix)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from studio import files
 from studio.data.conversation import Conversation, Dataset
@@ -58,20 +61,28 @@ def quantiles(numbers: Sequence[int]) -> Quantiles:
 def split(
     conversations: Sequence[Conversation], fraction: float, seed: int
 ) -> tuple[list[Conversation], list[Conversation]]:
-    """Training and held-out rows, both in file order; about `fraction` (0 <= fraction < 1) of the distinct rows held out.
+    """Training and held-out rows, both in file order, parted as `held_out` says."""
+    is_held_out = held_out(map(content_digest, conversations), fraction, seed)
+    pairs = list(zip(is_held_out, conversations, strict=True))
+    return [row for held, row in pairs if not held], [row for held, row in pairs if held]
+
+
+def held_out(digests: Iterable[bytes], fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Whether each row is held out, about `fraction` (0 <= fraction < 1) of the distinct ones, by their `content_digest`.
 
     The side follows from the row's content and the seed alone: rows added later move no old ones, and duplicates stay
     together. If that leaves a side empty though there are two distinct rows, the nearest row changes sides.
     """
     assert 0 <= fraction < 1
-    keys = [_position(conversation, seed) for conversation in conversations]
-    distinct = sorted(set(keys))
-    held: set[int] = set()
-    if fraction > 0 and len(distinct) >= 2:
-        held = {key for key in distinct if key / 2**64 < fraction} or {distinct[0]}
-        held -= {distinct[-1]}
-    pairs = list(zip(keys, conversations, strict=True))
-    return [row for key, row in pairs if key not in held], [row for key, row in pairs if key in held]
+    keys = np.fromiter((_position(digest, seed) for digest in digests), dtype=np.uint64)
+    distinct = np.unique(keys)
+    if fraction == 0 or len(distinct) < 2:
+        return np.zeros(len(keys), dtype=np.bool_)
+    held: NDArray[np.bool_] = keys / 2.0**64 < fraction
+    if not held.any():
+        held = keys == distinct[0]
+    held &= keys != distinct[-1]
+    return held
 
 
 def content_digest(conversation: Conversation) -> bytes:
@@ -80,10 +91,9 @@ def content_digest(conversation: Conversation) -> bytes:
     return hashlib.sha256(json.dumps(turns).encode("utf-8")).digest()
 
 
-def _position(conversation: Conversation, seed: int) -> int:
+def _position(digest: bytes, seed: int) -> int:
     """A number from 0 to 2**64 - 1, evenly spread."""
-    digest = hashlib.sha256(str(seed).encode("ascii") + b":" + content_digest(conversation)).digest()
-    return int.from_bytes(digest[:8], "big")
+    return int.from_bytes(hashlib.sha256(str(seed).encode("ascii") + b":" + digest).digest()[:8], "big")
 
 
 def fingerprint(path: Path) -> str:

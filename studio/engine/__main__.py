@@ -1,4 +1,7 @@
-"""Entry of the engine: `python -m studio.engine serve DEVICE SESSION`, `job FOLDER`, or, by `accelerate launch`, `run FOLDER`."""
+"""Entry of the engine: `python -m studio.engine serve DEVICE SESSION`, `... job FOLDER`, `... encode` for its workers.
+
+By `accelerate launch`: `... run FOLDER`.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,10 @@ def main(arguments: list[str]) -> int:
             from studio.engine.launched import take_part
 
             return take_part(Workspace.default(), Path(folder), device, Path(session))
+        case ["encode"]:
+            from studio.engine.encoders import work as encode
+
+            return encode()
     raise AssertionError(f"unknown arguments: {arguments}")
 
 

@@ -11,18 +11,19 @@ Shapes: B rows, T tokens per row.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from studio.data.conversation import Conversation
 from studio.engine.loss import IGNORED
 from studio.engine.template import Example
-from studio.errors import DataError
 from studio.recipe.recipe import Recipe, Training
 
 WIDTH_MULTIPLE = 64
@@ -62,47 +63,23 @@ class MicroBatch:
         """Tokens that are learnt from."""
         return len(self.supervised_N)
 
+    def pinned(self) -> MicroBatch:
+        """The same in memory from which a card can fetch it while the processor goes on."""
+        return self._each(Tensor.pin_memory)
 
-@dataclass(frozen=True)
-class Encoded:
-    """Rows ready for training, and what became of those that are not."""
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same on `device`; from pinned memory without waiting for it."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    examples: list[Example]
-    num_cut: int
-    num_dropped: int
-    first_problem: str
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of one epoch."""
-        return sum(len(example.ids) for example in self.examples)
-
-    @property
-    def num_supervised(self) -> int:
-        """Supervised tokens of one epoch."""
-        return sum(example.num_supervised for example in self.examples)
-
-
-def encode_all(
-    conversations: Sequence[Conversation], encode: Callable[[Conversation], Example], max_tokens: int
-) -> Encoded:
-    """Encode rows, cutting them at `max_tokens`; a row without anything left to learn is dropped and counted."""
-    examples, num_cut, num_dropped, first_problem = [], 0, 0, ""
-    for conversation in conversations:
-        try:
-            whole = encode(conversation)
-        except DataError as error:
-            num_dropped += 1
-            first_problem = first_problem or f"line {conversation.line}: {error.message}"
-            continue
-        example = whole.cut(max_tokens)
-        num_cut += len(whole.ids) > max_tokens
-        if example.num_supervised:
-            examples.append(example)
-        else:
-            num_dropped += 1
-            first_problem = first_problem or f"line {conversation.line}: no answer is left within {max_tokens} tokens."
-    return Encoded(examples, num_cut, num_dropped, first_problem)
+    def _each(self, change: Callable[[Tensor], Tensor]) -> MicroBatch:
+        return MicroBatch(
+            ids_BT=change(self.ids_BT),
+            positions_BT=change(self.positions_BT),
+            targets_BT=change(self.targets_BT),
+            supervised_N=change(self.supervised_N),
+            boundaries=Boundaries(change(self.boundaries.starts_S), self.boundaries.longest),
+            num_tokens=self.num_tokens,
+        )
 
 
 @dataclass(frozen=True)
@@ -134,8 +111,14 @@ class Schedule:
     def rows(self, step: int) -> list[int]:
         """Indices of the rows of `step`."""
         epoch, place = divmod(step - 1, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+        order = _order(self.num_rows, self.seed, epoch)
         return [int(row) for row in order[place * self.batch_rows : (place + 1) * self.batch_rows]]
+
+
+@lru_cache(maxsize=2)
+def _order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """All rows in the order of one epoch. Kept for its steps: shuffling millions of rows takes longer than many a step."""
+    return np.random.default_rng([seed, epoch]).permutation(num_rows)
 
 
 @dataclass(frozen=True)
@@ -187,48 +170,49 @@ def _fits(group: list[Example], layout: Layout) -> bool:
 
 
 def best_fit(examples: Sequence[Example], room_tokens: int) -> list[list[Example]]:
-    """Best-fit decreasing bin packing: each row goes where it leaves the least room."""
+    """Best-fit decreasing bin packing: each row goes where it leaves the least room, of several such the first."""
     packs: list[list[Example]] = []
-    rooms: list[int] = []
+    # (room left, number of the pack), the least room first.
+    rooms: list[tuple[int, int]] = []
     for example in sorted(examples, key=lambda example: len(example.ids), reverse=True):
         length = len(example.ids)
-        fitting = [i for i, room in enumerate(rooms) if room >= length]
-        if fitting:
-            best = min(fitting, key=lambda i: rooms[i])
-            packs[best].append(example)
-            rooms[best] -= length
+        place = bisect_left(rooms, (length, 0))
+        if place == len(rooms):
+            room, best = room_tokens, len(packs)
+            packs.append([])
         else:
-            packs.append([example])
-            rooms.append(room_tokens - length)
+            room, best = rooms.pop(place)
+        packs[best].append(example)
+        insort(rooms, (room - length, best))
     return packs
 
 
 def collate(rows: Sequence[Sequence[Example]], pad_id: int, multiple: int = 1) -> MicroBatch:
     """Rows of one or more examples each, as tensors. Padding lies at the end, where causal attention never looks."""
     width = math.ceil(max(sum(len(example.ids) for example in row) for row in rows) / multiple) * multiple
-    ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
-    targets_BT = torch.full((len(rows), width), IGNORED, dtype=torch.long)
-    positions_BT = torch.zeros((len(rows), width), dtype=torch.long)
+    # In numpy: it starts no threads of its own, and a step may be computing beside us.
+    ids_BT = np.full((len(rows), width), pad_id, dtype=np.int64)
+    targets_BT = np.full((len(rows), width), IGNORED, dtype=np.int64)
+    positions_BT = np.zeros((len(rows), width), dtype=np.int64)
     lengths: list[int] = []
     for b, row in enumerate(rows):
         start = 0
         for example in row:
             end = start + len(example.ids)
-            ids_BT[b, start:end] = torch.tensor(example.ids)
-            positions_BT[b, start:end] = torch.arange(end - start)
+            ids_BT[b, start:end] = example.ids
+            positions_BT[b, start:end] = np.arange(end - start)
             # At each position the *next* token is asked for; the last has none, so nothing crosses into the neighbour.
-            wanted = [i if t else IGNORED for i, t in zip(example.ids[1:], example.trained[1:], strict=True)]
-            targets_BT[b, start : end - 1] = torch.tensor(wanted, dtype=torch.long)
+            targets_BT[b, start : end - 1] = np.where(example.trained[1:], example.ids[1:], IGNORED)
             start = end
         lengths += [len(example.ids) for example in row] + ([width - start] if start < width else [])
         # A row of one example goes on counting, so that it is not taken for a packed one; a packed row counts anew.
         first = start if len(row) == 1 else 0
-        positions_BT[b, start:] = torch.arange(first, first + width - start)
+        positions_BT[b, start:] = np.arange(first, first + width - start)
     return MicroBatch(
-        ids_BT=ids_BT,
-        positions_BT=positions_BT,
-        targets_BT=targets_BT,
-        supervised_N=torch.nonzero(targets_BT.flatten() != IGNORED).squeeze(1),
+        ids_BT=torch.from_numpy(ids_BT),
+        positions_BT=torch.from_numpy(positions_BT),
+        targets_BT=torch.from_numpy(targets_BT),
+        supervised_N=torch.from_numpy(np.flatnonzero(targets_BT != IGNORED)),
         boundaries=Boundaries.of(lengths),
         num_tokens=sum(len(example.ids) for row in rows for example in row),
     )

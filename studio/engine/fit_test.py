@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, cycle, islice
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from studio import files
-from studio.engine.batches import Encoded, MicroBatch, Schedule, micro_batches
+from studio.engine.batches import MicroBatch, Schedule, micro_batches
 from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
 from studio.engine.measure import memory, reset_peaks
@@ -39,6 +40,7 @@ from studio.runs.folder import RunFolder
 
 NUM_STEPS = LEAST_STEPS
 _SAMPLED_STEPS = 16
+_CPU = torch.device("cpu")
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc")
 
 
@@ -95,7 +97,7 @@ class FitTest:
         if is_new:
             self.emit(e.BaseLoaded(base=base.path.name, bytes=loaded.num_bytes, seconds=loaded.seconds))
         self._tell("tokenising")
-        material, encoded = prepare(job, loaded)
+        material, _ = prepare(job, self.workspace, loaded, _nothing)
         if not self.is_wanted():
             return None
         self._tell("training")
@@ -107,7 +109,7 @@ class FitTest:
         if orders.was_stopped:
             return None
         comparison.keep(self.workspace, f"fit-test-{self.wish.test}")
-        return self._fitted(comparison, base, Run(material, encoded, ModelFacts.from_folder(base.path)), largest)
+        return self._fitted(comparison, base, Run(material, ModelFacts.from_folder(base.path)), largest)
 
     def _fitted(self, comparison: Comparison, base: Base, run: Run, largest: list[MicroBatch]) -> e.FitTested:
         assert comparison.measured is not None
@@ -159,7 +161,6 @@ class Run:
     """The run that would follow, as far as its length goes."""
 
     material: Material
-    encoded: Encoded
     facts: ModelFacts
 
     @property
@@ -171,12 +172,8 @@ class Run:
         """Work of a step of the run, as a share of that of a step of these micro-batches; by some steps spread over it."""
         count = min(_SAMPLED_STEPS, self.num_steps)
         steps = {1 + round(i * (self.num_steps - 1) / max(1, count - 1)) for i in range(count)}
-        sampled = [self._work(self._batches(step)) for step in steps]
+        sampled = [self._work(self.material.lay_out(step, _CPU)[1]) for step in steps]
         return statistics.fmean(sampled) / self._work(largest)
-
-    def _batches(self, step: int) -> list[MicroBatch]:
-        rows = [self.material.rows[i] for i in self.material.schedule.rows(step)]
-        return micro_batches(rows, self.material.layout)
 
     def _work(self, batches: list[MicroBatch]) -> float:
         """Multiplications, up to a factor: all tokens pass the layers, padding included; supervised ones the head as well."""
@@ -206,15 +203,16 @@ def longest_rows(rows: Sequence[Example], recipe: Recipe) -> list[Example]:
     if recipe.data.packing:
         whole = lengths.pop()
         lengths += [whole - whole // 2, whole // 2]
-    longest_first = sorted(rows, key=lambda row: len(row.ids), reverse=True)
-    return [_filled(longest_first, i, length) for i, length in enumerate(lengths)]
+    # Their places, not the rows: there may be more of those than fit into memory.
+    longest_first = sorted(range(len(rows)), key=lambda i: len(rows[i].ids), reverse=True)
+    return [_filled(rows, longest_first, i, length) for i, length in enumerate(lengths)]
 
 
-def _filled(longest_first: list[Example], first: int, length: int) -> Example:
+def _filled(rows: Sequence[Example], longest_first: list[int], first: int, length: int) -> Example:
     """The tokens of the `first` row and of those after it, all of them to be learnt."""
-    following = islice(cycle(longest_first), first, None)
-    ids = tuple(islice(chain.from_iterable(row.ids for row in following), length))
-    return Example(ids, (True,) * length, longest_first[first % len(longest_first)].row)
+    following = (rows[i] for i in islice(cycle(longest_first), first, None))
+    ids = list(islice(chain.from_iterable(row.ids for row in following), length))
+    return Example(np.array(ids), np.ones(length, dtype=np.bool_), rows[longest_first[first % len(longest_first)]].row)
 
 
 def quietly(recipe: Recipe) -> Recipe:
@@ -243,3 +241,7 @@ def _refused(answer: e.FitTested, held_bytes: int) -> e.FitTested:
 
 def _no_sample(_model: object, _step: int) -> None:
     """A test has no prompts to answer."""
+
+
+def _nothing(_what: str, _done: int, _total: int) -> None:
+    """A test tells of its phases alone."""

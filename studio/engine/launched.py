@@ -111,7 +111,7 @@ def _learn(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str) -> N
     with _own_card(workspace, ranks, device) as card:
         job, desk = read_job(run), Desk(pick_device(card))
         loaded, _ = desk.lay_base(find_base(workspace, str(job.base)), job.recipe.base)
-        material, _ = prepare(job, loaded)
+        material, _ = prepare(job, workspace, loaded, _nothing)
         overlaid = begin_overlay(desk, job.recipe)
         train(run, job.recipe, overlaid, material, _nothing, SharedOrders(ranks, Orders()), _nothing)
 

@@ -5,25 +5,24 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from peft import PeftModel
 
-from studio.data.conversation import Conversation
-from studio.data.rows import read
-from studio.data.survey import split
-from studio.engine import template
+from studio import files
 from studio.engine.attention import prefer_varlen
-from studio.engine.batches import Encoded, Layout, Schedule, encode_all
+from studio.engine.batches import Layout, Schedule
 from studio.engine.checkpointing import blocks, checkpoint_layers
 from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
+from studio.engine.encoded import Encoded
 from studio.engine.load import LoadedBase
 from studio.engine.measure import memory
 from studio.engine.overlay import trainable
 from studio.engine.publish import save_adapter
 from studio.engine.reply import Sampling, context_tokens, reply
+from studio.engine.row_cache import Progress, encoded_rows
+from studio.engine.template import Coder, need_template
 from studio.engine.train import Emit, Material, Orders, Outcome, train
 from studio.errors import DataError
 from studio.library import shelf
@@ -51,7 +50,7 @@ def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, em
     emit(e.PhaseEntered(name="loading", detail=run.job["base"]["id"]))
     loaded, _ = desk.lay_base(base, job.recipe.base)
     emit(e.PhaseEntered(name="tokenising"))
-    material, encoded = prepare(job, loaded)
+    material, encoded = prepare(job, workspace, loaded, _progress(emit))
     overlaid = begin_overlay(desk, job.recipe)
     emit(_prepared(material, encoded, overlaid, base.num_parameters))
     for warning in warnings(encoded, job.recipe, desk):
@@ -76,27 +75,34 @@ def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, em
     return outcome
 
 
-def prepare(job: TrainJob, loaded: LoadedBase) -> tuple[Material, Encoded]:
-    """Read, split and encode the rows. Raises `DataError` if nothing is left to learn."""
+def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: Progress) -> tuple[Material, Encoded]:
+    """Read, encode and split the rows. Raises `DataError` if nothing is left to learn."""
     recipe, tokenizer = job.recipe, loaded.tokenizer
-    template.need_template(tokenizer)
-    dataset = read(job.data)
-    training_rows, held_out_rows = split(dataset.conversations, recipe.data.validation_fraction, recipe.training.seed)
-    encode: Callable[[Conversation], template.Example] = partial(
-        _encode, tokenizer=tokenizer, train_on=recipe.data.train_on
+    need_template(tokenizer)
+    coder = Coder.of(tokenizer, recipe.data.train_on)
+    everything = encoded_rows(
+        workspace, job.data, job.data_sha256 or files.sha256(job.data), coder, recipe.data.max_tokens, progress
     )
-    encoded = encode_all(training_rows, encode, recipe.data.max_tokens)
+    encoded, held_out = everything.split(recipe.data.validation_fraction, recipe.training.seed)
     if not encoded.examples:
         raise DataError(f"No row of {job.data.name} is left to learn from: {encoded.first_problem}", "Mend the rows.")
-    held_out = encode_all(held_out_rows, encode, recipe.data.max_tokens)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     schedule = Schedule.of(recipe.training, len(encoded.examples))
     layout = Layout.of(recipe, int(pad_id or 0), context_tokens(loaded.model))
     return Material(encoded.examples, held_out.examples, schedule, layout), encoded
 
 
-def _encode(conversation: Conversation, tokenizer: object, train_on: str) -> template.Example:
-    return template.encode(tokenizer, conversation, train_on)
+def _progress(emit: Emit) -> Progress:
+    """Tell how far it is, once for each hundredth: a large file has thousands of batches."""
+    last = -1
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if 100 * done // total != last:
+            last = 100 * done // total
+            emit(e.Progressed(what=what, done=done, total=total))
+
+    return progress
 
 
 def begin_overlay(desk: Desk, recipe: Recipe) -> PeftModel:

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from studio.engine import checkpoint
+from studio.engine.ahead import Ahead
 from studio.engine.attention import VARLEN
 from studio.engine.batches import Layout, MicroBatch, Schedule, micro_batches
 from studio.engine.loss import LogitShape, supervised_loss
@@ -51,18 +52,17 @@ class Learner(nn.Module):
 
     def forward(self, batch: MicroBatch) -> Tensor:
         """Sum of the loss over the supervised tokens of `batch`, in fp32."""
-        device = self._head.weight.device
+        batch = batch.to(self._head.weight.device)
         is_varlen = self._config._attn_implementation == VARLEN
         # No attention mask and no cache: with either, the conversations of a packed row would read each other.
         hidden_BTH = self.body(
-            input_ids=batch.ids_BT.to(device),
-            position_ids=batch.positions_BT.to(device),
+            input_ids=batch.ids_BT,
+            position_ids=batch.positions_BT,
             attention_mask=None,
             use_cache=False,
             **({"boundaries": batch.boundaries} if is_varlen else {}),
         ).last_hidden_state
-        targets_BT, rows_N = batch.targets_BT.to(device), batch.supervised_N.to(device)
-        return supervised_loss(hidden_BTH, self._head, targets_BT, self._shape, rows=rows_N)
+        return supervised_loss(hidden_BTH, self._head, batch.targets_BT, self._shape, rows=batch.supervised_N)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,21 @@ class Material:
     held_out: Sequence[Example]
     schedule: Schedule
     layout: Layout
+
+    def lay_out(
+        self, step: int, device: torch.device, ranks: Ranks = Ranks()
+    ) -> tuple[list[Example], list[MicroBatch]]:
+        """The rows of an optimizer step, and the forward passes over this rank's share of them.
+
+        They lie as near to `device` as they can without taking its memory.
+        """
+        rows = [self.rows[i] for i in self.schedule.rows(step)]
+        batches = micro_batches(ranks.share(rows), self.layout)
+        if device.type != "cuda":
+            return rows, batches
+        # Each thread has a current card of its own, at first card 0: pinning there would open a context on it.
+        with torch.cuda.device(device):
+            return rows, [batch.pinned() for batch in batches]
 
 
 class Orders:
@@ -125,13 +140,13 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         evaluate(learner, material, 0, emit)
         sample(overlaid, 0)
 
+    ahead = Ahead(lambda step: material.lay_out(step, device, ranks), num_steps)
     reset_peaks(device)
     emit(e.PhaseEntered(name="training"))
     while step < num_steps:
         began = time.perf_counter()
         learner.train()
-        rows = [material.rows[i] for i in material.schedule.rows(step + 1)]
-        batches = micro_batches(ranks.share(rows), material.layout)
+        rows, batches = ahead.take(step + 1)
         num_supervised = sum(row.num_supervised for row in rows)
 
         loss = torch.zeros((), device=device)

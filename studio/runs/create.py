@@ -27,12 +27,13 @@ _TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json", "tokenizer.js
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What `job.json` of a training run says, read back."""
+    """What `job.json` of a training run says, read back. `data_sha256` is empty for a job that was never written down."""
 
     recipe: Recipe
     base: Path
     data: Path
     device: str
+    data_sha256: str = ""
 
 
 def create_run(
@@ -80,7 +81,11 @@ def read_job(run: RunFolder) -> TrainJob:
     try:
         job = run.job
         return TrainJob(
-            from_dict(job["recipe"]), Path(job["base"]["path"]), Path(job["data"]["path"]), str(job["device"])
+            from_dict(job["recipe"]),
+            Path(job["base"]["path"]),
+            Path(job["data"]["path"]),
+            str(job["device"]),
+            str(job["inputs"]["dataset"]),
         )
     except (KeyError, TypeError, RecipeError) as error:
         raise DamagedError(f"The job.json of {run.id} cannot be understood.", "Start a new run.") from error

@@ -188,7 +188,7 @@ class Died(Event):
     last_lines: list[str]
 
 
-# --- imports, merges -----------------------------------------------------------------------------------------------
+# --- imports, merges, the tokenising of a run -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

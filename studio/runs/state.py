@@ -41,6 +41,7 @@ class RunState:
 
     status: Status = Status.WAITING
     phase: str = ""
+    progress: e.Progressed | None = None  # of the phase, where it tells
     device: str = ""
     pid: int | None = None
     process_started: float = 0.0
@@ -107,8 +108,8 @@ class RunState:
                 self._begin(event)
             case e.Prepared():
                 self.prepared = event
-            case e.PhaseEntered(name=name):
-                self._enter(name)
+            case e.PhaseEntered() | e.Progressed():
+                self._enter(event)
             case e.StepTaken():
                 self.steps.append(event)
                 self.status, self.phase = Status.RUNNING, "training"
@@ -126,7 +127,7 @@ class RunState:
                 self._end(event)
 
     def _begin(self, event: e.Started) -> None:
-        self.status, self.phase, self.ending, self.ended = Status.LOADING, "", None, None
+        self.status, self.phase, self.progress, self.ending, self.ended = Status.LOADING, "", None, None, None
         self.device, self.pid, self.process_started = event.device, event.pid, event.process_started
         self.began = event.time if self.began is None else self.began
         # Steps beyond the checkpoint from which the run goes on are taken again: the curve shows them once.
@@ -145,9 +146,12 @@ class RunState:
             self.memories.pop()
         self.memories.append(event)
 
-    def _enter(self, phase: str) -> None:
-        self.phase = phase
-        if phase == "training":
+    def _enter(self, event: e.PhaseEntered | e.Progressed) -> None:
+        if isinstance(event, e.Progressed):
+            self.progress = event
+            return
+        self.phase, self.progress = event.name, None
+        if event.name == "training":
             self.status = Status.RUNNING
 
     def _end(self, event: e.Event) -> None:
@@ -169,7 +173,7 @@ class RunState:
                 self.status, self.ending = Status.INTERRUPTED, _death(event, self.checkpoints)
             case _:
                 return
-        self.ended, self.phase, self.pid = event.time, "", None
+        self.ended, self.phase, self.progress, self.pid = event.time, "", None, None
 
 
 def _death(event: e.Died, checkpoints: list[e.CheckpointSaved]) -> Ending:

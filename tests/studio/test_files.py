@@ -88,6 +88,16 @@ def test_every_kind_of_damage_is_told(tmp_path):
     assert "never finished" in files.damage(tmp_path / "a")[0]
 
 
+@pytest.mark.parametrize(
+    "text", ['{"fi1es": []}', '{"files": [{"path": "x"}]}', '{"files": [7]}', '{"files": 7}', "{}"]
+)
+def test_a_manifest_with_a_wrong_letter_in_it_is_damage(tmp_path, text):
+    with files.new_folder(tmp_path / "a") as folder:
+        files.write_text(folder / "x", "1")
+    (tmp_path / "a" / files.MANIFEST).write_text(text)
+    assert files.damage(tmp_path / "a")
+
+
 def test_a_manifest_that_points_out_of_its_folder_is_refused(tmp_path):
     with files.new_folder(tmp_path / "a") as folder:
         files.write_text(folder / "x", "1")

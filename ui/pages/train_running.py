@@ -257,15 +257,19 @@ class TrainRunning(Page):
             button.setEnabled(not self._wish and state.status is Status.RUNNING)
 
     def _show_progress(self, state: RunState) -> None:
-        total = state.num_steps
-        self.bar.setRange(0, total or 1)
-        self.bar.setValue(state.step)
-        share = 100 * state.step // total if total else 0
-        self.percent.setText(f"{share} %")
-        words = tr("step {0}").format(format_int(state.step))
+        done, total = state.step, state.num_steps
+        words = tr("step {0}").format(format_int(done))
         if total:
-            words = tr("step {0} of {1}").format(format_int(state.step), format_int(total))
-        self.place.setText(words + self._epoch(state))
+            words = tr("step {0} of {1}").format(format_int(done), format_int(total))
+        words += self._epoch(state)
+        if state.progress is not None:
+            done, total = state.progress.done, state.progress.total
+            words = tr("line {0} of {1}").format(format_int(done), format_int(total))
+        self.bar.setRange(0, total or 1)
+        self.bar.setValue(done)
+        share = 100 * done // total if total else 0
+        self.percent.setText(f"{share} %")
+        self.place.setText(words)
         seconds = seconds_trained(state)
         self.gone.setText(tr("{0} gone").format(duration(seconds)) if seconds else "")
         left = state.seconds_left if state.status.is_live else None

@@ -80,6 +80,14 @@ def test_a_run_shows_step_loss_speed_and_the_time_that_is_left() -> None:
         assert part in last
 
 
+def test_a_run_shows_how_far_the_reading_of_its_data_is() -> None:
+    err = Terminal()
+    report = RunReporter(Output(io.StringIO(), err))
+    report(e.PhaseEntered(name="tokenising"))
+    report(e.Progressed(what="lines", done=50, total=200))
+    assert "50/200  lines of the data" in err.getvalue().split("\r")[-1]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "0 s"), (59.4, "59 s"), (75.2, "1 min 15 s"), (3599.9, "1 h 00 min"), (7384, "2 h 03 min")],

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from studio.data import reading
-from studio.data.rows import Dataset, Message, read
+from studio.data.rows import Dataset, Message, read, stream
 from studio.errors import DataError
 
 GOOD = {"messages": [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "A pirate."}]}
@@ -309,3 +309,20 @@ def test_any_json_rows_are_each_accounted_for(tmp_path: Path, rows: list[dict[st
     for conversation in dataset.conversations:
         assert any(message.role == "assistant" for message in conversation.messages)
         assert all(message.content.strip() for message in conversation.messages)
+
+
+def test_streamed_rows_are_the_good_ones_and_a_file_without_any_is_refused_alike(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = '{"question": "Who?", "answer": "I."}\n'
+    path.write_text(f"{good}no\n\n{good}{{}}\n", encoding="utf-8")
+    assert tuple(stream(path)) == read(path).conversations
+    assert reading.num_lines(path) == 6
+    path.write_text("no\n{}\n", encoding="utf-8")
+    with pytest.raises(DataError) as streamed:
+        list(stream(path))
+    with pytest.raises(DataError) as whole:
+        read(path)
+    assert str(streamed.value) == str(whole.value)
+    path.unlink()
+    with pytest.raises(DataError, match="There is no file"):
+        reading.num_lines(path)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studio.data.rows import Conversation, Dataset, Message
-from studio.data.survey import Quantiles, fingerprint, quantiles, split, survey
+from studio.data.survey import Quantiles, content_digest, fingerprint, quantiles, split, survey
 from studio.errors import DataError
 
 
@@ -86,3 +86,20 @@ def test_the_fingerprint_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert fingerprint(path) == "sha256:" + hashlib.sha256(b"abc").hexdigest()
     with pytest.raises(DataError, match="cannot be read"):
         fingerprint(tmp_path / "missing")
+
+
+@given(TEXTS, FRACTIONS, st.integers(0, 99))
+def test_the_sides_are_those_of_the_rule_written_out_in_whole_numbers(
+    texts: list[str], fraction: float, seed: int
+) -> None:
+    rows = dataset(*texts).conversations
+    keys = [
+        int.from_bytes(hashlib.sha256(f"{seed}:".encode() + content_digest(row)).digest()[:8], "big") for row in rows
+    ]
+    distinct = sorted(set(keys))
+    held: set[int] = set()
+    if fraction > 0 and len(distinct) >= 2:
+        held = {key for key in distinct if key / 2**64 < fraction} or {distinct[0]}
+        held -= {distinct[-1]}
+    wanted = [row.row for key, row in zip(keys, rows, strict=True) if key in held]
+    assert [row.row for row in split(rows, fraction, seed)[1]] == wanted

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.engine.batches import Boundaries, Layout, Schedule, best_fit, collate, encode_all, micro_batches
+from studio.engine.batches import Boundaries, Layout, Schedule, best_fit, collate, micro_batches
 from studio.engine.loss import IGNORED
 from studio.engine.template import Example
 from studio.recipe.recipe import Training
@@ -21,6 +21,25 @@ def test_packs_hold_every_row_once_within_the_room(rows, room):
     packs = best_fit(rows, room)
     assert sorted(len(x.ids) for pack in packs for x in pack) == sorted(len(x.ids) for x in rows)
     assert all(sum(len(x.ids) for x in pack) <= room for pack in packs)
+
+
+def plain_best_fit(rows, room):
+    """The same, written for reading: each row looks at every pack."""
+    packs, rooms = [], []
+    for row in sorted(rows, key=lambda row: len(row.ids), reverse=True):
+        fitting = [i for i, left in enumerate(rooms) if left >= len(row.ids)]
+        if not fitting:
+            packs.append([])
+            rooms.append(room)
+        best = min(fitting, key=lambda i: rooms[i]) if fitting else len(packs) - 1
+        packs[best].append(row)
+        rooms[best] -= len(row.ids)
+    return packs
+
+
+@given(examples, st.integers(40, 200))
+def test_packs_are_those_of_the_plain_best_fit(rows, room):
+    assert best_fit(rows, room) == plain_best_fit(rows, room)
 
 
 @given(examples, st.booleans(), st.integers(1, 5))
@@ -64,18 +83,12 @@ def test_epochs_differ_in_order_and_seeds_repeat():
     assert schedule.rows(2) == Schedule(num_rows=32, batch_rows=32, num_steps=9, seed=1).rows(2)
 
 
-def test_cut_rows_are_counted_and_rows_without_an_answer_left_are_dropped():
-    from studio.data.conversation import Conversation, Message
-
-    def encode(conversation):
-        length = len(conversation.messages[0].content)
-        return Example(tuple(range(length)), (False,) * 5 + (True,) * (length - 5), conversation.row)
-
-    rows = [Conversation((Message("user", "x" * n),), row=i, line=i + 1) for i, n in enumerate((6, 9, 30))]
-    encoded = encode_all(rows, encode, max_tokens=8)
-    assert (encoded.num_cut, encoded.num_dropped, len(encoded.examples)) == (2, 0, 3)
-    encoded = encode_all(rows, encode, max_tokens=5)
-    assert (encoded.num_dropped, encoded.first_problem[:6]) == (3, "line 1")
+def test_a_batch_elsewhere_is_the_same_batch():
+    batch = collate([[Example((5, 6, 7), (False, True, True), 0)], [Example((8, 9), (True, True), 1)]], pad_id=0)
+    there = batch.to(torch.device("meta"))
+    everything = (there.ids_BT, there.positions_BT, there.targets_BT, there.supervised_N, there.boundaries.starts_S)
+    assert {tensor.device.type for tensor in everything} == {"meta"}
+    assert (there.num_tokens, there.num_supervised, there.boundaries.longest) == (5, 3, 3)
 
 
 def test_tensors_are_what_models_expect():

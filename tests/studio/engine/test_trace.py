@@ -377,9 +377,10 @@ def small_base(request, tmp_path_factory):
 def test_a_real_micro_batch_holds_what_the_dry_run_says(small_base, quantisation, checkpointing, monkeypatch):
     """A later micro-batch of a step, with real tensors: real NF4, real PEFT, real loss, all contents computed.
 
-    Three things are not the same on a CPU. The loss takes fewer rows at a time, here as many as on a card. The attention kernel does not exist there: a function that makes and saves the same
-    tensors stands in for it, in both. And a large 4-bit product on a card unpacks the weight within the kernel, which no count of
-    tensors sees; the dry run adds that by name, so it is counted as a part of its own (`overhead`) and compared without.
+    Three things are not the same on a CPU. The loss takes fewer rows at a time: here as many as on a card. The attention kernel
+    does not exist there: a function that makes and saves the same tensors stands in for it, in both. And a large 4-bit product on
+    a card unpacks the weight within the kernel, which no count of tensors sees; the dry run adds that by name, so it is counted
+    as a part of its own (`overhead`) and compared without.
     """
     tokens = 512
     made = recipe(quantisation, checkpointing, rank=16, tokens=tokens)

@@ -1,20 +1,22 @@
 """The loop on a real, tiny base: real NF4, real PEFT, real files."""
 
+import contextlib
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 
 from studio.engine import overlay
-from studio.engine.batches import Layout, collate, micro_batches
+from studio.engine.batches import Layout, Schedule, collate, micro_batches
 from studio.engine.desk import Desk, base_alone
 from studio.engine.load import load_base
 from studio.engine.loss import IGNORED
 from studio.engine.reply import Sampling, reply
 from studio.engine.run import perform
 from studio.engine.template import Example
-from studio.engine.train import Learner, Orders, Outcome
+from studio.engine.train import Learner, Material, Orders, Outcome
 from studio.errors import ChangedError, DiskFullError, DivergedError
 from studio.models.bases import find_base
 from studio.recipe.fields import from_dict, replaced
@@ -370,3 +372,38 @@ def test_norms_embeddings_and_head_stay_in_sixteen_bits(tmp_path):
         p.dtype for p in overlay.lay_on(loaded.model, Adapter(rank=4), seed=1).parameters() if not p.requires_grad
     }
     assert frozen == {torch.uint8, torch.bfloat16}
+
+
+# --- what the loop works on ----------------------------------------------------------------------------------------
+
+
+def test_for_a_card_a_step_is_laid_out_in_pinned_memory_with_that_card_as_the_current_one(monkeypatch):
+    cards, pinned = [], []
+
+    @contextlib.contextmanager
+    def current(device):
+        cards.append(device)
+        yield
+        cards.pop()
+
+    def pin(tensor):
+        assert cards == [torch.device("cuda:1")]
+        pinned.append(tensor)
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.cuda, "device", current)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    material = Material(ROWS, [], Schedule(len(ROWS), 3, 2, seed=1), Layout(True, 0, micro_batch_tokens=64))
+    rows, batches = material.lay_out(1, torch.device("cuda:1"))
+    assert len(pinned) == 5 * len(batches)
+    _, plain = material.lay_out(1, CPU)
+    assert [batch.ids_BT.tolist() for batch in batches] == [batch.ids_BT.tolist() for batch in plain]
+    assert sum(batch.num_tokens for batch in batches) == sum(len(row.ids) for row in rows)
+
+
+def test_no_thread_is_left_when_a_run_has_ended(workspace, tiny_base, rows_file):
+    run_it(workspace, recipe(tiny_base, rows_file), StopAfter(2, "pause"))
+    for thread in threading.enumerate():
+        if thread.name.startswith("ahead"):
+            thread.join(10)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("ahead", "encoder"))]

@@ -110,3 +110,14 @@ def test_memory_is_a_curve_beside_its_estimate_and_shown_once_after_a_resume():
     assert state.memory_curve == [(1, 80, 60), (3, 85, 66), (11, 83, None)]
     assert state.memory.process_bytes == 83
     assert without_curves(state).memory_curve == [(11, 83, None)]
+
+
+def test_how_far_a_phase_is_goes_with_the_phase():
+    state = RunState.replay([STARTED, e.PhaseEntered(name="tokenising"), e.Progressed(what="lines", done=3, total=9)])
+    assert (state.progress.done, state.progress.total) == (3, 9)
+    for after in (e.PhaseEntered(name="evaluating"), STARTED, e.Failed(kind="x", message="y")):
+        live = RunState.replay(
+            [STARTED, e.PhaseEntered(name="tokenising"), e.Progressed(what="lines", done=3, total=9)]
+        )
+        live.advance(after)
+        assert live.progress is None

@@ -116,6 +116,24 @@ def test_a_flood_of_events_is_drawn_once_in_a_while_and_thinned_out(
         assert len(plot._curve.getData()[0]) <= MAX_POINTS
 
 
+def test_the_bar_tells_how_far_the_reading_of_a_large_file_is(
+    state: AppState, page: TrainPage, tmp_path: Path, qtbot
+) -> None:
+    view = add_run(state, tmp_path / "run", [e.Started(pid=1, process_started=1.0, device="cpu")])
+    page.show()
+    page.show_run("run")
+    known(page, qtbot)
+    running = page.running
+    for event in (e.PhaseEntered(name="tokenising"), e.Progressed(what="lines", done=43_000, total=100_000)):
+        feed(state, view, event)
+    running.refresh()
+    assert (running.bar.value(), running.bar.maximum(), running.percent.text()) == (43_000, 100_000, "43 %")
+    assert running.place.text() == "line 43,000 of 100,000"
+    feed(state, view, e.PhaseEntered(name="training"))
+    running.refresh()
+    assert (running.bar.value(), running.percent.text(), running.place.text()) == (0, "0 %", "step 0")
+
+
 ENDINGS = [
     (e.Finished(run="run", adapter="pirate v1", seconds=120.0), "Finished after 2.0 min", "pirate v1", {"Chat with it"}),
     (e.Stopped(step=120, saved=True, adapter="pirate v1"), "Stopped at step 120", "from there", {"Resume", "Chat with it"}),
