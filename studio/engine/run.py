@@ -52,7 +52,7 @@ def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, em
     loaded, _ = desk.lay_base(base, job.recipe.base)
     emit(e.PhaseEntered(name="tokenising"))
     material, encoded = prepare(job, loaded)
-    overlaid = begin_overlay(desk, job.recipe)
+    overlaid = begin_overlay(desk, comparison.as_run)
     emit(_prepared(material, encoded, overlaid, base.num_parameters))
     for warning in warnings(encoded, job.recipe, desk):
         emit(warning)
@@ -109,7 +109,7 @@ def begin_overlay(desk: Desk, recipe: Recipe) -> PeftModel:
 
 
 def num_checkpointed(overlaid: PeftModel, recipe: Recipe, desk: Desk) -> int:
-    """How many blocks recompute their activations. `auto` means all on a card, none on a CPU, seldom short of memory."""
+    """How many blocks recompute their activations. `auto` is left only of a base that cannot be estimated: all on a card."""
     wanted, count = recipe.memory.checkpointing, len(blocks(overlaid))
     if isinstance(wanted, int):
         return min(wanted, count)

@@ -50,13 +50,15 @@ class Budget:
 
     `terms` are the tensors, in the order of `TERM_NAMES`; `context` is what the process holds besides and no tensor
     accounts for. `correction_bytes` is what earlier runs on this computer have taught about the latter. `is_guess` if the
-    model's architecture was guessed.
+    model's architecture was guessed. In it `num_checkpointed` of `num_layers` layers recompute their activations.
     """
 
     terms: tuple[Term, ...]
     context: Term
     correction_bytes: int = 0
     is_guess: bool = False
+    num_layers: int = 0
+    num_checkpointed: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -108,7 +110,8 @@ def _budget_at(facts: ModelFacts, setup: Setup, held: Step, correction_bytes: in
     static = (weights(facts, setup), adapter(facts, setup), gradients(facts, setup), optimizer(facts, setup))
     dynamic = (activations(facts, setup, held), logits(facts, setup, held), overhead(held))
     beside = context(facts, setup, sum(term.bytes for term in dynamic))
-    return Budget((*static, *dynamic), beside, correction_bytes, facts.is_guess)
+    counts = {"num_layers": facts.num_layers, "num_checkpointed": setup.checkpointed_layers}
+    return Budget((*static, *dynamic), beside, correction_bytes, facts.is_guess, **counts)
 
 
 def verdict(budget: Budget, card_bytes: int, other_bytes: int = 0) -> str:

@@ -208,6 +208,8 @@ def _more_tokens(_facts: ModelFacts, recipe: Recipe) -> Sequence[int]:
 
 
 def _less_checkpointing(facts: ModelFacts, recipe: Recipe) -> Sequence[int | str]:
+    if recipe.memory.checkpointing == "auto":
+        return ()  # it uses what is to spare by itself
     now = checkpointed_layers(facts, recipe.memory.checkpointing)
     fewer = range(min(now - 1, _MOST_LAYERS), 0, -1)
     return (*fewer, "none") if now and not recipe.memory.offload else fewer

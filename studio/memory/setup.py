@@ -111,7 +111,7 @@ def micro_batch_tokens(recipe: Recipe) -> int:
 
 
 def checkpointed_layers(facts: ModelFacts, checkpointing: str | int) -> int:
-    """How many blocks forget their activations. `auto` counts as all: it gives way to whatever the card allows."""
+    """How many blocks forget their activations. `auto` counts as all, the least that it takes: see `studio.memory.auto`."""
     if checkpointing == "none":
         return 0
     return min(checkpointing, facts.num_layers) if isinstance(checkpointing, int) else facts.num_layers

@@ -7,7 +7,8 @@ vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from studio.memory.block import Block
 from studio.memory.setup import Setup
@@ -53,10 +54,7 @@ class Step:
 
 def step(facts: ModelFacts, setup: Setup) -> Step:
     """What one micro-batch of `setup` holds on the way through the model."""
-    blocks = [Block(facts, setup, has_experts).passes() for has_experts in _kinds(facts)]
-    # Where only some blocks have experts, the larger kind stands for all: an upper bound.
-    block = max(blocks, key=lambda passes: (passes.kept, passes.backward.bytes))
-    end = Block(facts, setup).end()
+    block, end = _rehearsed(facts, replace(setup, checkpointed_layers=0))
     forgetting, remembering = setup.checkpointed_layers, facts.num_layers - setup.checkpointed_layers
     stream = setup.tokens * facts.hidden_size * setup.residual_bytes
     always = boundaries(facts, setup) + _tables(facts, setup)
@@ -77,6 +75,14 @@ def step(facts: ModelFacts, setup: Setup) -> Step:
     if forgetting:
         peaks += [_peak("backward", moment.beside(always)) for moment in (block.again, block.backward)]
     return Step(kept, tuple(peaks))
+
+
+@lru_cache(maxsize=16)
+def _rehearsed(facts: ModelFacts, setup: Setup) -> tuple[Passes, Passes]:
+    """One block, and the norm behind the last: the same however many of them forget, of which `auto` tries some."""
+    blocks = [Block(facts, setup, has_experts).passes() for has_experts in _kinds(facts)]
+    # Where only some blocks have experts, the larger kind stands for all: an upper bound.
+    return max(blocks, key=lambda passes: (passes.kept, passes.backward.bytes)), Block(facts, setup).end()
 
 
 def last_gradient(facts: ModelFacts, setup: Setup) -> Step:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,33 @@ def test_a_run_shows_step_loss_speed_and_the_time_that_is_left() -> None:
     last = err.getvalue().split("\r")[-1]
     for part in ("4/10", "loss 2.500", "150 tokens/s", "12 s left"):
         assert part in last
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"num_checkpointed": 18, "card_bytes": 24_000_000_000}, "18 of 32 layers are recomputed: the 24.0 GB"),
+        ({"num_checkpointed": 0}, "No layer has to be recomputed: this computer's memory"),
+        ({"num_checkpointed": 18, "is_auto": False}, ""),
+    ],
+)
+def test_what_auto_has_decided_is_told(found: dict[str, Any], words: str) -> None:
+    out = io.StringIO()
+    RunReporter(Output(out, io.StringIO()))(
+        e.Estimated(
+            **{
+                "total_bytes": 1,
+                "process_bytes": 2,
+                "context_bytes": 1,
+                "terms": {},
+                "num_layers": 32,
+                "is_auto": True,
+                **found,
+            }
+        )
+    )
+    assert words in out.getvalue()
+    assert bool(words) == bool(out.getvalue())
 
 
 @pytest.mark.parametrize(

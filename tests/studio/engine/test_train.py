@@ -327,9 +327,21 @@ def test_checkpointing_changes_memory_not_numbers(workspace, tiny_base, rows_fil
         run_it(workspace, recipe(tiny_base, rows_file, adapter__dropout=0.0, memory__checkpointing=kind))[0]
         .state()
         .losses
-        for kind in ("none", "all", 1)
+        for kind in ("none", "all", 1, "auto")
     ]
-    assert curves[0] == curves[1] == curves[2]
+    assert all(curve == curves[0] for curve in curves)
+
+
+def test_a_resumed_run_may_recompute_other_layers_than_before(workspace, tiny_base, rows_file, monkeypatch):
+    from studio.engine import comparison
+
+    made = recipe(tiny_base, rows_file, training__steps=6)
+    unbroken, _, _ = run_it(workspace, made)
+    run, _, _ = run_it(workspace, made, StopAfter(3, "pause"))
+    monkeypatch.setattr(comparison, "room", lambda _device: (1, 0))
+    run_it(workspace, made, run=run)
+    assert run.state().estimate.num_checkpointed == 2
+    assert run.state().losses == unbroken.state().losses
 
 
 def test_the_adapter_names_no_path_of_this_computer(workspace, tiny_base, rows_file):
