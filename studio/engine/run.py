@@ -19,6 +19,7 @@ from studio.engine.batches import Encoded, Layout, Schedule, encode_all
 from studio.engine.checkpointing import blocks, checkpoint_layers
 from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
+from studio.engine.embeddings import place_embeddings
 from studio.engine.load import LoadedBase
 from studio.engine.measure import memory
 from studio.engine.overlay import trainable
@@ -103,7 +104,10 @@ def begin_overlay(desk: Desk, recipe: Recipe) -> PeftModel:
     """A fresh overlay on the base that lies on the desk, ready for the loop."""
     overlaid = desk.begin_overlay(recipe.adapter, recipe.training.seed)
     model = overlaid.get_base_model()
-    checkpoint_layers(model, num_checkpointed(overlaid, recipe, desk), recipe.memory.offload)
+    place_embeddings(model, recipe.memory.embeddings_on_cpu)
+    checkpoint_layers(
+        model, num_checkpointed(overlaid, recipe, desk), recipe.memory.offload, recipe.memory.keep_attention
+    )
     prefer_varlen(model)
     return overlaid
 

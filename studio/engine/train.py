@@ -46,6 +46,7 @@ class Learner(nn.Module):
         language_model = overlaid.get_base_model()
         self.body = language_model.base_model
         self._head = language_model.get_output_embeddings()
+        self._table = language_model.get_input_embeddings()
         self._shape = LogitShape.of(language_model.config)
         self._config = language_model.config
 
@@ -55,7 +56,7 @@ class Learner(nn.Module):
         is_varlen = self._config._attn_implementation == VARLEN
         # No attention mask and no cache: with either, the conversations of a packed row would read each other.
         hidden_BTH = self.body(
-            input_ids=batch.ids_BT.to(device),
+            input_ids=batch.ids_BT.to(self._table.weight.device),
             position_ids=batch.positions_BT.to(device),
             attention_mask=None,
             use_cache=False,

@@ -137,16 +137,18 @@ def weights(facts: ModelFacts, setup: Setup) -> Term:
         group.num_layers * sum(quantised_bytes(shape, setup) for shape in group.shapes)
         for group in facts.linear_groups()
     )
-    large = facts.num_embedding_parameters + facts.num_expert_parameters
+    elsewhere = facts.vocab_size * facts.hidden_size if setup.embeddings_elsewhere else 0
+    large = facts.num_embedding_parameters - elsewhere + facts.num_expert_parameters
     rest = large * setup.embedding_bytes + facts.num_small_parameters * setup.small_bytes
     count = facts.num_linear_parameters
-    unquantised = "embeddings, head and experts" if facts.num_expert_parameters else "embeddings and head"
+    embeddings = "head" if elsewhere else "embeddings and head"
+    unquantised = f"{embeddings} and experts" if facts.num_expert_parameters else embeddings
     return Term(
         "weights",
         "Base weights",
         round(linear + rest),
         f"{count:,} weights x {linear / max(count, 1):.3f} bytes + {large:,} x {setup.embedding_bytes} bytes ({unquantised})",
-        ("base.id", "base.quantisation", "base.double_quantisation"),
+        ("base.id", "base.quantisation", "base.double_quantisation", "memory.embeddings_on_cpu"),
     )
 
 
@@ -256,7 +258,7 @@ def activations(facts: ModelFacts, setup: Setup, held: Step) -> Term:
         f"{setup.tokens:,} tokens x ({setup.checkpointed_layers} of {facts.num_layers} layers checkpointed: "
         f"{held.kept / setup.tokens:,.0f} bytes kept + {(peak.activations - held.kept) / setup.tokens:,.0f} bytes in {where})"
     )
-    driven_by = (*_SIZE_FIELDS, "memory.checkpointing", "memory.offload")
+    driven_by = (*_SIZE_FIELDS, "memory.checkpointing", "memory.offload", "memory.keep_attention")
     return Term("activations", "Activations", round(peak.activations), formula, driven_by)
 
 

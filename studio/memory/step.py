@@ -16,7 +16,8 @@ from studio.memory.tape import Moment, Passes
 from studio.models.facts import ModelFacts
 
 _IDS_BYTES = 4 * 8  # per token: ids, positions, targets and where they are, as 64-bit numbers
-_OFFLOAD_BUFFERS = 2
+_FP32 = 4
+_OFFLOAD_BUFFERS = 2  # the embeddings' output and one that leaves; in the backward pass one more, that returns
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def step(facts: ModelFacts, setup: Setup) -> Step:
     block, end = _rehearsed(facts, replace(setup, checkpointed_layers=0))
     forgetting, remembering = setup.checkpointed_layers, facts.num_layers - setup.checkpointed_layers
     stream = setup.tokens * facts.hidden_size * setup.residual_bytes
-    always = boundaries(facts, setup) + _tables(facts, setup)
+    attended = attention_kept(facts, setup)
+    always = boundaries(facts, setup) + _tables(facts, setup) + forgetting * attended
     masks = _masks(facts, setup)
     # Blocks that run again hold on to the masks they were called with.
     always += masks if forgetting else 0.0
@@ -73,7 +75,10 @@ def step(facts: ModelFacts, setup: Setup) -> Step:
     if remembering:
         peaks.append(_peak("backward", block.backward.beside(kept - block.kept)))
     if forgetting:
-        peaks += [_peak("backward", moment.beside(always)) for moment in (block.again, block.backward)]
+        # The block that runs again takes up what it has kept: it is among what it saves.
+        returning = stream if setup.offload and forgetting > 1 else 0.0
+        beside = always - attended + returning
+        peaks += [_peak("backward", moment.beside(beside)) for moment in (block.again, block.backward)]
     return Step(kept, tuple(peaks))
 
 
@@ -111,15 +116,26 @@ def _forward(block: Passes, kept: float, stream: float, forgetting: int, remembe
     return found
 
 
+def attention_kept(facts: ModelFacts, setup: Setup) -> float:
+    """What a checkpointed block keeps of its attention if asked to: the output, and one fp32 number per query and head.
+
+    Scores that exist in full are no single operation whose output could be kept.
+    """
+    if not setup.keep_attention or facts.eager_attention:
+        return 0.0
+    return setup.tokens * (facts.q_features * setup.compute_bytes + facts.num_heads * _FP32)
+
+
 def boundaries(facts: ModelFacts, setup: Setup) -> float:
-    """The inputs of checkpointed blocks, T x H each (Chen et al. 2016); offloaded ones leave only the buffers in flight.
+    """The inputs of checkpointed blocks, T x H each (Chen et al. 2016). Of offloaded ones, one is on its way.
 
     The embeddings' own output always stays: it is where gradients end. Norms that save their input keep that of every block.
     """
     one = setup.tokens * facts.hidden_size * setup.residual_bytes
-    count = facts.num_layers if _norm_saves_input(facts, setup) else setup.checkpointed_layers
+    forgetting = setup.checkpointed_layers
+    count = facts.num_layers if _norm_saves_input(facts, setup) else forgetting
     first = 1 if count == 0 or facts.scaled_embeddings else 0
-    count = min(count, _OFFLOAD_BUFFERS) if setup.offload else count
+    count -= max(0, forgetting - _OFFLOAD_BUFFERS) if setup.offload else 0
     return one * (count + first)
 
 
