@@ -138,13 +138,14 @@ class Conductor(QObject):
         state = self._state
         if self._is_closed:
             return
+        before = state.limits
         if (found.gpus, found.disk_free_bytes) != (state.gpus, state.disk_free_bytes):
             state.gpus, state.disk_free_bytes = found.gpus, found.disk_free_bytes
             if found.gpus:
                 state.card_bytes = found.gpus[0].total_bytes
             state.machine_changed.emit()
-        if found.correction != state.correction:
-            state.correction = found.correction
+        state.correction = found.correction
+        if state.limits != before:
             self.drafting.judge_again()
         if state.is_gathered:
             self._find_strangers(found.run_ids)

@@ -91,7 +91,7 @@ class Drafting(QObject):
     def _judge(self) -> None:
         state = self._state
         base = self._bases.get(state.recipe.base.id, facts.BaseFacts())
-        found = facts.judge(state.recipe, base, state.data, state.correction)
+        found = facts.judge(state.recipe, base, state.data, state.limits)
         state.facts, state.problems = base.facts, found.problems
         state.budget, state.trainable = found.budget, found.trainable
         self._find_past_peak()

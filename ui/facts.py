@@ -14,6 +14,7 @@ from studio.data.survey import survey as survey_data
 from studio.errors import BaseModelError, Problem, RecipeError, StudioError
 from studio.library.adapter import Adapter
 from studio.library.shelf import list_adapters
+from studio.memory.auto import settled
 from studio.memory.budget import Budget, budget, trainable_parameters
 from studio.memory.correction import Correction, correction_for
 from studio.memory.device import Gpu, survey
@@ -206,8 +207,8 @@ def look_at_data(path: str) -> DataView:
     return DataView(path, found.num_rows, found.num_good, found.num_duplicates, problems, longest)
 
 
-def judge(recipe: Recipe, base: BaseFacts, data: DataView, correction: Correction | None = None) -> Judgement:
-    """Problems, memory and parameters of a recipe; fast enough for each key press."""
+def judge(recipe: Recipe, base: BaseFacts, data: DataView, limits: tuple[int, int, int]) -> Judgement:
+    """Problems, memory and parameters of a recipe on a card (`AppState.limits`); fast enough for each key press."""
     problems = check(recipe, base.facts, data.num_good or None)
     if base.problem is not None:
         problems.insert(0, base.problem)
@@ -216,7 +217,7 @@ def judge(recipe: Recipe, base: BaseFacts, data: DataView, correction: Correctio
     if base.facts is None:
         return Judgement(problems)
     try:
-        needed = budget(base.facts, recipe, correction.bytes if correction else 0)
+        needed = budget(base.facts, settled(base.facts, recipe, *limits), limits[-1])
         return Judgement(problems, needed, trainable_parameters(base.facts, recipe))
     except RecipeError as error:
         told = {(problem.field, problem.message) for problem in problems}

@@ -9,6 +9,7 @@ from typing import cast
 
 from PySide6.QtCore import QCoreApplication
 
+from studio.memory.auto import settled
 from studio.memory.budget import Budget, verdict
 from studio.memory.fit import BaseFit, bases_that_fit
 from studio.memory.uses import chat, methods
@@ -43,7 +44,7 @@ class Card:
     @classmethod
     def of(cls, state: AppState) -> Card:
         """The one that everything is shown against now."""
-        return cls(state.card_bytes, state.other_bytes, state.correction.bytes if state.correction else 0)
+        return cls(*state.limits)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def _chat_fit(facts: ModelFacts, num_lanes: int, adapter_parameters: tuple[int, 
 def methods_fit(facts: ModelFacts, recipe: Recipe, card: Card) -> dict[str, tuple[int, Judgement, str]]:
     """`qlora`, `lora` and `full`: bytes on the card with all that lies there, the verdict, and its word."""
     found = {}
-    for method in methods(facts, recipe):
+    limits = (card.card_bytes, card.other_bytes, card.correction_bytes)
+    for method in methods(facts, recipe, lambda variant: settled(facts, variant, *limits)):
         needed = replace(method.budget, correction_bytes=card.correction_bytes)
         judgement = cast(Judgement, verdict(needed, card.card_bytes, card.other_bytes))
         found[method.name] = needed.process_bytes + card.other_bytes, judgement, _word(judgement)

@@ -50,6 +50,14 @@ class Peak:
         return _tr("{0} GB of main memory measured").format(gb_text(self.measured_bytes))
 
 
+def layers(state: RunState) -> str:
+    """`Auto: 18 of 32 layers recomputed`, where the run left that to the memory there was; else ""."""
+    estimate = state.estimate
+    if estimate is None or not estimate.is_auto:
+        return ""
+    return _tr("Auto: {0} of {1} layers recomputed").format(estimate.num_checkpointed, estimate.num_layers)
+
+
 def curve(state: RunState) -> list[tuple[int, int]]:
     """(step, bytes of the process) of what was really measured: a size of nothing is none."""
     return [(step, size) for step, size, _ in state.memory_curve if math.isfinite(size) and size > 0]

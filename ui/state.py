@@ -167,6 +167,7 @@ class AppState(QObject):
         self.facts: ModelFacts | None = None
         """Of the recipe's base; None while there is none of that name on this computer."""
         self.budget: Budget | None = None
+        """Of the recipe on the card, with as many layers recomputed as that takes if the recipe leaves it to us."""
         self.base_facts: dict[str, ModelFacts] = {}
         """Of each base on this computer, as far as its config.json could be read."""
         self.past_peak: PastPeak | None = None
@@ -213,6 +214,11 @@ class AppState(QObject):
     def other_bytes(self) -> int:
         """What other programs hold of the card; while an engine of ours is up, as it was before."""
         return self._other_bytes
+
+    @property
+    def limits(self) -> tuple[int, int, int]:
+        """Bytes of the card, what others hold of it, and what it has taught: as the functions of `studio.memory` take them."""
+        return self.card_bytes, self.other_bytes, self.correction.bytes if self.correction else 0
 
     @property
     def live_run(self) -> RunView | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from studio.cli.parser import Commands, UsageError, add_command, number, whole_n
 from studio.cli.proofs import compare_measured, run_dry
 from studio.errors import RecipeError
 from studio.files import readable_bytes
-from studio.memory import uses
+from studio.memory import auto, uses
 from studio.memory.budget import Budget, budget, trainable_parameters, verdict
 from studio.memory.correction import Correction, correction_for
 from studio.memory.device import survey
@@ -43,6 +44,12 @@ class Card:
     def correction_bytes(self) -> int:
         """What earlier runs on it have taught; 0 if nothing."""
         return self.correction.bytes if self.correction else 0
+
+    def settled(self, facts: ModelFacts, recipe: Recipe) -> Recipe:
+        """The recipe with what `auto` comes to on this card; unchanged if there is none."""
+        if not self.total_bytes:
+            return recipe
+        return auto.settled(facts, recipe, self.total_bytes, self.other_bytes, self.correction_bytes)
 
     def judge(self, found: Budget) -> str | None:
         """`fits`, `tight` or `over`; None if there is no card."""
@@ -110,7 +117,8 @@ def estimate_memory(options: argparse.Namespace, output: Output, workspace: Work
     if problems:
         raise RecipeError(problems, options.recipe.name)
     card = _card(options, workspace)
-    found = budget(facts, recipe, card.correction_bytes)
+    as_run = card.settled(facts, recipe)
+    found = budget(facts, as_run, card.correction_bytes)
     trainable, total = trainable_parameters(facts, recipe)
     document: dict[str, Any] = {
         **card.document(found),
@@ -118,13 +126,15 @@ def estimate_memory(options: argparse.Namespace, output: Output, workspace: Work
         "correction_bytes": found.correction_bytes,
         "card_bytes": card.total_bytes,
         "other_bytes": card.other_bytes,
+        "num_layers": found.num_layers,
+        "num_checkpointed": found.num_checkpointed,
         "num_trainable": trainable,
         "num_parameters": total,
         "is_guess": found.is_guess,
     }
-    texts = [_training_text(found, card, trainable, total)]
+    texts = [_training_text(found, card, trainable, total, auto.words(recipe, found))]
     if options.trace:
-        traced, text = run_dry(workspace, recipe, found, output)
+        traced, text = run_dry(workspace, as_run, found, output)
         document["traced_bytes"] = traced["total_bytes"]
         document["traced"] = traced
         texts.append(text)
@@ -145,11 +155,12 @@ def _card(options: argparse.Namespace, workspace: Workspace) -> Card:
     return Card(first.total_bytes, first.total_bytes - first.free_bytes, learnt)
 
 
-def _training_text(found: Budget, card: Card, trainable: int, total: int) -> str:
+def _training_text(found: Budget, card: Card, trainable: int, total: int, layers: str) -> str:
     lines = [_table(found), f"Together: {readable_bytes(found.process_bytes)}"]
     if card.correction:
         lines[-1] += f", of which {readable_bytes(found.correction_bytes)} were learnt here ({card.correction.text})"
     lines.append(f"{trainable:,} of {total:,} parameters learn ({trainable / total:.2%}).")
+    lines += [f"{layers[0].upper()}{layers[1:]}."] if layers else []
     if card.total_bytes:
         lines.append(f"{_WORDS[str(card.judge(found))]} on {_card_text(card)}.")
     if found.is_guess:
@@ -187,7 +198,7 @@ def _other_uses(
 
 
 def _methods(facts: ModelFacts, recipe: Recipe, card: Card) -> tuple[Any, str]:
-    ways = uses.methods(facts, recipe)
+    ways = uses.methods(facts, recipe, partial(card.settled, facts))
     document = [{"method": way.name, "num_trainable": way.num_trainable, **card.document(way.budget)} for way in ways]
     labels = [term.label for term in ways[-1].budget.shown]
     sizes = [[readable_bytes(term.bytes) for term in way.budget.shown] for way in ways]

@@ -12,7 +12,8 @@ from studio.cli.output import Output, table
 from studio.cli.parser import Commands, UsageError, add_command, number
 from studio.errors import NotFoundError, OutOfMemoryError, RecipeError, StudioError
 from studio.files import readable_bytes
-from studio.memory.budget import Budget, verdict
+from studio.memory import auto
+from studio.memory.budget import Budget, budget, verdict
 from studio.memory.correction import correction_for
 from studio.memory.device import survey
 from studio.memory.fit import BaseFit, Change, Fit, bases_that_fit, fit, spare
@@ -97,7 +98,8 @@ def fit_recipe(options: argparse.Namespace, output: Output, workspace: Workspace
     if options.out:
         _write(found.recipe, options.recipe, options.out)
     room = () if found.changes else spare(facts, found.recipe, *card.limits)
-    output.result(_document(found, card, room, options.out), _text(found, card, room, options.out))
+    text = "\n".join(filter(None, (_text(found, card, room, options.out), _auto_text(facts, found, card))))
+    output.result(_document(found, card, room, options.out), text)
 
 
 def _card(options: argparse.Namespace, workspace: Workspace) -> _Card:
@@ -193,6 +195,15 @@ def _text(found: Fit, card: _Card, room: tuple[Change, ...], out: Path | None) -
     if out:
         lines.append(f"Written to {out}.")
     return "\n".join(lines)
+
+
+def _auto_text(facts: ModelFacts, found: Fit, card: _Card) -> str:
+    """What `auto` makes of the card; "" where it has nothing to decide. Until here it counted as all layers."""
+    taken = budget(facts, auto.settled(facts, found.recipe, *card.limits), card.correction_bytes)
+    if taken == found.budget:
+        return ""
+    layers = f"{taken.num_checkpointed} of {taken.num_layers} layers"
+    return f"Checkpointing is left to auto: with {layers} recomputed it takes {readable_bytes(taken.process_bytes)}."
 
 
 def _row(change: Change, size: int) -> tuple[str, ...]:

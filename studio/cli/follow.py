@@ -11,6 +11,7 @@ from types import FrameType
 
 from studio.cli.output import Output, ProgressBar, readable_seconds
 from studio.errors import EngineError, StudioError
+from studio.files import readable_bytes
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
@@ -138,6 +139,8 @@ class RunReporter:
         match event:
             case e.PhaseEntered(name=name, detail=detail) if name in _PHASES:
                 say(f"{_PHASES[name]}{f' {detail}' if detail else ''} ...")
+            case e.Estimated(is_auto=True):
+                say(_layers_text(event))
             case e.Prepared():
                 say(
                     f"{event.num_rows} rows to learn from, {event.num_held_out} held out; {event.num_steps} steps; "
@@ -158,6 +161,14 @@ class RunReporter:
         parts = [f"loss {event.loss:.3f}", f"{rate:,.0f} tokens/s"]
         parts += [f"{readable_seconds(left)} left"] if left is not None else []
         bar.update(event.step, self._state.num_steps or event.step, "  ".join(parts))
+
+
+def _layers_text(event: e.Estimated) -> str:
+    """What auto checkpointing came to, and why."""
+    memory = f"the {readable_bytes(event.card_bytes)} of this card" if event.card_bytes else "this computer's memory"
+    if not event.num_checkpointed:
+        return f"No layer has to be recomputed: {memory} hold the activations of all {event.num_layers}."
+    return f"{event.num_checkpointed} of {event.num_layers} layers are recomputed: {memory} allow no fewer."
 
 
 # --- imports, merges -----------------------------------------------------------------------------------------------

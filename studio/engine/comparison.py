@@ -10,9 +10,10 @@ import psutil
 import torch
 
 from studio.engine.desk import Desk
-from studio.engine.measure import card_of
+from studio.engine.measure import card_of, room
 from studio.errors import StudioError
 from studio.memory import correction
+from studio.memory.auto import settled
 from studio.memory.budget import Budget, budget
 from studio.memory.device import CardUse
 from studio.memory.setup import micro_batch_tokens
@@ -28,30 +29,36 @@ from studio.runs import events as e
 class Comparison:
     """What was expected of `recipe` on this device, and the last measurement heard, after `num_steps` steps of this process.
 
-    `budget` is None where none can be made. `beside_bytes` is what the process will hold besides tensors: on a card the CUDA
-    context and what the allocator cannot use; on a CPU the program itself, as it is before the base is loaded.
+    `as_run` is the recipe as the engine goes by it here, with the layers to be recomputed counted (`is_auto`: by us). `budget`
+    is None where none can be made. `beside_bytes` is what the process will hold besides tensors: on a card the CUDA context and
+    what the allocator cannot use; on a CPU the program itself, as it is before the base is loaded.
     """
 
-    recipe: Recipe
+    as_run: Recipe
     budget: Budget | None
     card: CardUse | None
     beside_bytes: int = 0
     measured: e.MemoryMeasured | None = None
     num_steps: int = 0
+    is_auto: bool = False
 
     @classmethod
     def of(cls, workspace: Workspace, base: Base, recipe: Recipe, desk: Desk) -> Comparison:
         """Estimate before anything is loaded. A model that cannot be estimated can be trained all the same."""
+        is_auto = recipe.memory.checkpointing == "auto"
         found = card_of(desk.device)
         card = found[1] if found else None
         learnt = correction.correction_for(workspace, card.name, card.driver) if card else None
+        learnt_bytes = learnt.bytes if learnt else 0
         try:
             facts = ModelFacts.from_folder(base.path)
-            expected = budget(facts, as_run(recipe, desk.device), learnt.bytes if learnt else 0)
+            recipe = settled(facts, on_device(recipe, desk.device), *room(desk.device), learnt_bytes)
+            expected = budget(facts, recipe, learnt_bytes)
         except StudioError:
-            return cls(recipe, None, card)
+            return cls(on_device(recipe, desk.device), None, card)
         on_card = desk.device.type == "cuda"
-        return cls(recipe, expected, card, expected.context.bytes if on_card else _program_bytes(desk))
+        beside_bytes = expected.context.bytes if on_card else _program_bytes(desk)
+        return cls(recipe, expected, card, beside_bytes, is_auto=is_auto)
 
     @property
     def total_bytes(self) -> int | None:
@@ -78,6 +85,9 @@ class Comparison:
                 correction_bytes=self.budget.correction_bytes,
                 card=self.card.name if self.card else "",
                 card_bytes=self.card.total_bytes if self.card else None,
+                num_layers=self.budget.num_layers,
+                num_checkpointed=self.budget.num_checkpointed,
+                is_auto=self.is_auto,
             )
         ]
 
@@ -111,7 +121,7 @@ class Comparison:
                 allocated_bytes=measured.allocated_bytes or 0,
                 reserved_bytes=measured.reserved_bytes or 0,
                 process_bytes=measured.process_bytes,
-                micro_batch_tokens=micro_batch_tokens(self.recipe),
+                micro_batch_tokens=micro_batch_tokens(self.as_run),
                 num_steps=self.num_steps,
                 time=time.time(),
             ),
@@ -124,10 +134,6 @@ def _program_bytes(desk: Desk) -> int:
     return max(0, psutil.Process().memory_info().rss - loaded_bytes)
 
 
-def as_run(recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe as the engine understands it on `device`: a CPU keeps its activations and knows one optimizer."""
-    if device.type == "cuda":
-        return recipe
-    if recipe.memory.checkpointing == "auto":
-        recipe = replaced(recipe, "memory.checkpointing", "none")
-    return replaced(recipe, "training.optimizer", "adamw_torch")
+def on_device(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe as far as the kind of device decides: a CPU knows one optimizer."""
+    return recipe if device.type == "cuda" else replaced(recipe, "training.optimizer", "adamw_torch")

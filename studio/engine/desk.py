@@ -18,6 +18,7 @@ from peft import PeftModel
 
 from studio import files
 from studio.engine.attention import forget_boundaries
+from studio.engine.checkpointing import stop_checkpointing
 from studio.engine.load import LoadedBase, base_key, load_base
 from studio.engine.overlay import NAME, lay_on, take_off
 from studio.errors import AdapterError
@@ -86,7 +87,9 @@ class Desk:
     def drop_overlay(self) -> None:
         """The base alone again, if there is one: what was laid on it is gone, and its memory free."""
         if self._model is not None:
-            self._model = take_off(self._model)
+            bare = take_off(self._model)
+            stop_checkpointing(bare)
+            self._model = bare
             self._attached.clear()
 
     def keep_overlay(self, folder: Path) -> None:
@@ -95,6 +98,7 @@ class Desk:
         assert isinstance(overlaid, PeftModel)
         overlaid.requires_grad_(False)
         overlaid.eval()
+        stop_checkpointing(overlaid.get_base_model())
         forget_boundaries(overlaid)
         self._attached[_file_fingerprint(folder)] = NAME
 

@@ -104,7 +104,7 @@ class FitTest:
         trial, largest = worst_case(material, job.recipe)
         orders = ThreeSteps(self.is_wanted)
         nowhere = RunFolder(self.workspace.jobs / f"fit-test-{self.wish.test}")
-        overlaid = begin_overlay(self.desk, job.recipe)
+        overlaid = begin_overlay(self.desk, comparison.as_run)
         train(nowhere, quietly(job.recipe), overlaid, trial, _no_sample, orders, comparison.heard(self._listen))
         if orders.was_stopped:
             return None
@@ -135,7 +135,7 @@ class FitTest:
             fits=True,
             device="cpu" if self.desk.device.type == "cpu" else f"cuda-{self.desk.device.index or 0}",
             base=base.fingerprint,
-            micro_batch_tokens=micro_batch_tokens(comparison.recipe),
+            micro_batch_tokens=micro_batch_tokens(comparison.as_run),
             process_bytes=measured.process_bytes,
             allocated_bytes=measured.allocated_bytes,
             reserved_bytes=measured.reserved_bytes,

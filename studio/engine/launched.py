@@ -31,6 +31,7 @@ from torch import distributed
 
 from studio import files
 from studio.engine.boundary import guarded
+from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
 from studio.engine.load import pick_device
 from studio.engine.ranks import Ranks, check_launch, join
@@ -110,9 +111,11 @@ def _follow(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str) -> 
 def _learn(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str) -> None:
     with _own_card(workspace, ranks, device) as card:
         job, desk = read_job(run), Desk(pick_device(card))
-        loaded, _ = desk.lay_base(find_base(workspace, str(job.base)), job.recipe.base)
+        base = find_base(workspace, str(job.base))
+        as_run = Comparison.of(workspace, base, job.recipe, desk).as_run
+        loaded, _ = desk.lay_base(base, job.recipe.base)
         material, _ = prepare(job, workspace, loaded, _nothing)
-        overlaid = begin_overlay(desk, job.recipe)
+        overlaid = begin_overlay(desk, as_run)
         train(run, job.recipe, overlaid, material, _nothing, SharedOrders(ranks, Orders()), _nothing)
 
 

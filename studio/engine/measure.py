@@ -35,6 +35,14 @@ def card_of(device: torch.device) -> tuple[str, CardUse] | None:
     return None if use is None else (uuid, use)
 
 
+def room(device: torch.device) -> tuple[int, int]:
+    """Bytes of the memory that a run on `device` may use, and what other programs hold of it now."""
+    if device.type != "cuda":
+        return psutil.virtual_memory().available + psutil.Process().memory_info().rss, 0
+    free_bytes, total_bytes = torch.cuda.mem_get_info(device)
+    return total_bytes, max(0, total_bytes - free_bytes - _on_card_bytes(device))
+
+
 def reset_peaks(device: torch.device) -> None:
     """Count peaks from now on: what was cached or held for an earlier job is none of this one's."""
     gc.collect()

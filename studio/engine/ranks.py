@@ -144,6 +144,9 @@ def make_accelerator(device: torch.device) -> Accelerator:
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no", gradient_accumulation_plugin=accumulation)
 
 
+ALONE = Ranks()
+
+
 def check_launch(environment: Mapping[str, str], device: str, num_cards: int) -> int:
     """How many ranks the launcher has started, by the environment it made. Raises `StudioError` for what cannot be."""
     for name, words in _SHARDING.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 # Backward passes run on threads of their own on a card.
 _here = threading.local()
@@ -16,7 +17,7 @@ _here = threading.local()
 
 def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """What `torch.utils.checkpoint` asks for as `context_fn`: around the first forward pass, and around the second."""
-    return nullcontext(), _second_time()
+    return nullcontext(), second_time()
 
 
 def is_second_time() -> bool:
@@ -25,10 +26,12 @@ def is_second_time() -> bool:
 
 
 @contextmanager
-def _second_time() -> Iterator[None]:
+def second_time(inner: AbstractContextManager[Any] | None = None) -> Iterator[None]:
+    """What stands around the second forward pass, and around `inner`."""
     before = is_second_time()
     _here.is_second_time = True
     try:
-        yield
+        with inner or nullcontext():
+            yield
     finally:
         _here.is_second_time = before

@@ -15,6 +15,7 @@ from studio.engine.batches import Layout, Schedule
 from studio.engine.checkpointing import blocks, checkpoint_layers
 from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
+from studio.engine.embeddings import place_embeddings
 from studio.engine.encoded import Encoded
 from studio.engine.load import LoadedBase
 from studio.engine.measure import memory
@@ -51,7 +52,7 @@ def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, em
     loaded, _ = desk.lay_base(base, job.recipe.base)
     emit(e.PhaseEntered(name="tokenising"))
     material, encoded = prepare(job, workspace, loaded, _progress(emit))
-    overlaid = begin_overlay(desk, job.recipe)
+    overlaid = begin_overlay(desk, comparison.as_run)
     emit(_prepared(material, encoded, overlaid, base.num_parameters))
     for warning in warnings(encoded, job.recipe, desk):
         emit(warning)
@@ -109,13 +110,16 @@ def begin_overlay(desk: Desk, recipe: Recipe) -> PeftModel:
     """A fresh overlay on the base that lies on the desk, ready for the loop."""
     overlaid = desk.begin_overlay(recipe.adapter, recipe.training.seed)
     model = overlaid.get_base_model()
-    checkpoint_layers(model, num_checkpointed(overlaid, recipe, desk), recipe.memory.offload)
+    place_embeddings(model, recipe.memory.embeddings_on_cpu)
+    checkpoint_layers(
+        model, num_checkpointed(overlaid, recipe, desk), recipe.memory.offload, recipe.memory.keep_attention
+    )
     prefer_varlen(model)
     return overlaid
 
 
 def num_checkpointed(overlaid: PeftModel, recipe: Recipe, desk: Desk) -> int:
-    """How many blocks recompute their activations. `auto` means all on a card, none on a CPU, seldom short of memory."""
+    """How many blocks recompute their activations. `auto` is left only of a base that cannot be estimated: all on a card."""
     wanted, count = recipe.memory.checkpointing, len(blocks(overlaid))
     if isinstance(wanted, int):
         return min(wanted, count)

@@ -3,7 +3,7 @@
 The live estimate (`studio.memory`) is arithmetic about this code. Here the code itself runs: the model's own class from
 transformers, PEFT's layers, bitsandbytes' 4-bit multiplication, our checkpointing and our loss, on "fake" tensors that take
 no memory and no time. What a card's allocator would count, the sum of the sizes of living storages, is exact, save for what
-kernels take for themselves; the two that matter are added by name (`_WORKSPACES`, `_FlashAttention`).
+kernels take for themselves; those that matter are added by name (`_WORKSPACES`).
 
 Nothing here needs a card, weights, or more memory than a few hundred megabytes.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,20 @@ from bitsandbytes import functional as bnb_functional
 from peft import PeftModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.attention.varlen import varlen_attn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.integrations import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
-from studio.engine import attention, checkpointing
+from studio.engine import attention, embeddings, offload
 from studio.engine import loss as losses
 from studio.engine.attention import VARLEN, suits
 from studio.engine.batches import Boundaries, MicroBatch
 from studio.engine.checkpointing import checkpoint_layers
+from studio.engine.embeddings import place_embeddings
 from studio.engine.load import DTYPES, attention_of, config_of, quantisation_of
+from studio.engine.offload import PlainLanes
 from studio.engine.overlay import lay_on, trainable
 from studio.engine.train import Learner
 from studio.errors import BaseModelError, Problem, RecipeError
@@ -124,11 +127,13 @@ def _on_meta(folder: Path, recipe: Recipe, num_layers: int | None) -> PreTrained
 
 def _two_steps(overlaid: PeftModel, recipe: Recipe, setup: Setup, optimizer: bnb.optim.AdamW, ledger: Ledger) -> Traced:
     """As `studio.engine.train.train` takes them; the second finds the optimizer's states in place."""
+    model = overlaid.get_base_model()
+    place_embeddings(model, setup.embeddings_elsewhere)
     parameters = list(trainable(overlaid).values())
     frozen = [p for p in [*overlaid.parameters(), *overlaid.buffers()] if not p.requires_grad]
     ledger.own("weights", [*frozen, *_constants(overlaid)])
     ledger.own("adapter", parameters)
-    checkpoint_layers(overlaid.get_base_model(), setup.checkpointed_layers, setup.offload)
+    checkpoint_layers(model, setup.checkpointed_layers, setup.offload, setup.keep_attention)
     learner = Learner(overlaid).train()
     ledger.watch(learner)
     batch = _batch(setup)
@@ -238,39 +243,18 @@ def _unpacked_bytes(
     return shape[0] * shape[1] * input_.element_size() + constants
 
 
-_WORKSPACES = {"bitsandbytes.gemm_4bit": _unpacked_bytes}
+def _attention_bytes(_gradient: Tensor, query: Tensor, key: Tensor, *_: Any) -> int:
+    """What FlashAttention-2's backward pass (Dao 2023) takes: the queries' gradient is summed in fp32, with one fp32 number per
+    query and head, and with grouped heads those of keys and values are made per query head before they are added up."""
+    sums = 4 * query.numel() + 4 * query.shape[0] * query.shape[1]
+    return sums + (2 * query.nbytes if key.shape != query.shape else 0)
+
+
+_WORKSPACES: dict[str, Callable[..., int]] = {
+    "bitsandbytes.gemm_4bit": _unpacked_bytes,
+    "torch_attn._varlen_attn_backward": _attention_bytes,
+}
 _DEQUANTISERS = {"bitsandbytes.dequantize_4bit", "bitsandbytes.dequantize_blockwise"}
-
-
-class _FlashAttention(torch.autograd.Function):
-    """The memory of the variable-length kernel: saves its inputs, its output and one fp32 number per query and head.
-
-    Its backward pass (FlashAttention-2, Dao 2023) sums the queries' gradient in fp32 and, with grouped heads, makes the
-    gradients of keys and values per query head before adding them up.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
-        out = torch.empty_like(query)
-        log_sums = query.new_empty(query.shape[:2], dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, out, log_sums)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *_gradients: Any) -> Any:
-        query, key, value, _, log_sums = ctx.saved_tensors
-        sums = torch.empty_like(query, dtype=torch.float32), torch.empty_like(log_sums)
-        grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-        if key.shape != query.shape:
-            expanded = torch.empty_like(query), torch.empty_like(query)
-            del expanded
-        del sums
-        return grads
-
-
-def _flash(query: Tensor, key: Tensor, value: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
-    out: Tensor = _FlashAttention.apply(query, key, value)
-    return out
 
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, _inplace: bool = False) -> Tensor:
@@ -278,23 +262,26 @@ def _dropout(input: Tensor, p: float = 0.5, training: bool = True, _inplace: boo
     return torch.native_dropout(input, p, training)[0] if training and p else input
 
 
-def _elsewhere(tensor: Tensor) -> tuple[torch.device, Tensor]:
+class _Elsewhere(PlainLanes):
     """Main memory is not the card's: a tensor there counts for nothing."""
-    return tensor.device, torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
+    def place(self, num_bytes: int) -> Tensor:
+        return torch.empty(num_bytes, dtype=torch.uint8, device="meta")
 
-def _back(packed: tuple[torch.device, Tensor]) -> Tensor:
-    device, copy = packed
-    return torch.empty(copy.shape, dtype=copy.dtype, device=device)
+    def send(self, source: Tensor, into: Tensor, after: Any) -> None:
+        """Fake tensors have nothing to be copied."""
+
+    def fetch(self, source: Tensor, device: torch.device, after: Any) -> tuple[Tensor, Any]:  # noqa: ARG002
+        return torch.empty(source.shape, dtype=source.dtype, device=device), None
 
 
 @contextlib.contextmanager
 def _standing_in(dynamic_map: Tensor) -> Iterator[None]:
     """What only a card does is stood in for, and bitsandbytes' table of 8-bit values is at hand."""
     with (
-        patch.object(attention, "varlen_attn", _flash),
-        patch.object(checkpointing, "to_main_memory", _elsewhere),
-        patch.object(checkpointing, "from_main_memory", _back),
+        patch.object(attention, "varlen_attn", varlen_attn),
+        patch.object(embeddings, "MAIN_MEMORY", torch.device("meta")),
+        patch.object(offload, "lanes_of", lambda _device: _Elsewhere()),
         patch.object(nn.functional, "dropout", _dropout),
         patch.object(losses, "CHUNK_ROWS_CPU", losses.CHUNK_ROWS),
         patch.dict(bnb_functional.name2qmap, dynamic=dynamic_map),

@@ -27,7 +27,7 @@ from studio.engine.batches import Layout, MicroBatch, Schedule, micro_batches
 from studio.engine.loss import LogitShape, supervised_loss
 from studio.engine.measure import memory, reset_peaks
 from studio.engine.overlay import delta_norm, trainable
-from studio.engine.ranks import Ranks, make_accelerator
+from studio.engine.ranks import ALONE, Ranks, make_accelerator
 from studio.engine.template import Example
 from studio.errors import DivergedError
 from studio.memory.correction import LEAST_STEPS
@@ -47,16 +47,17 @@ class Learner(nn.Module):
         language_model = overlaid.get_base_model()
         self.body = language_model.base_model
         self._head = language_model.get_output_embeddings()
+        self._table = language_model.get_input_embeddings()
         self._shape = LogitShape.of(language_model.config)
         self._config = language_model.config
 
     def forward(self, batch: MicroBatch) -> Tensor:
         """Sum of the loss over the supervised tokens of `batch`, in fp32."""
-        batch = batch.to(self._head.weight.device)
+        ids_BT, batch = batch.ids_BT.to(self._table.weight.device), batch.to(self._head.weight.device)
         is_varlen = self._config._attn_implementation == VARLEN
         # No attention mask and no cache: with either, the conversations of a packed row would read each other.
         hidden_BTH = self.body(
-            input_ids=batch.ids_BT,
+            input_ids=ids_BT,
             position_ids=batch.positions_BT,
             attention_mask=None,
             use_cache=False,
@@ -74,9 +75,7 @@ class Material:
     schedule: Schedule
     layout: Layout
 
-    def lay_out(
-        self, step: int, device: torch.device, ranks: Ranks = Ranks()
-    ) -> tuple[list[Example], list[MicroBatch]]:
+    def lay_out(self, step: int, device: torch.device, ranks: Ranks = ALONE) -> tuple[list[Example], list[MicroBatch]]:
         """The rows of an optimizer step, and the forward passes over this rank's share of them.
 
         They lie as near to `device` as they can without taking its memory.

@@ -50,13 +50,15 @@ class Budget:
 
     `terms` are the tensors, in the order of `TERM_NAMES`; `context` is what the process holds besides and no tensor
     accounts for. `correction_bytes` is what earlier runs on this computer have taught about the latter. `is_guess` if the
-    model's architecture was guessed.
+    model's architecture was guessed. In it `num_checkpointed` of `num_layers` layers recompute their activations.
     """
 
     terms: tuple[Term, ...]
     context: Term
     correction_bytes: int = 0
     is_guess: bool = False
+    num_layers: int = 0
+    num_checkpointed: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -108,7 +110,8 @@ def _budget_at(facts: ModelFacts, setup: Setup, held: Step, correction_bytes: in
     static = (weights(facts, setup), adapter(facts, setup), gradients(facts, setup), optimizer(facts, setup))
     dynamic = (activations(facts, setup, held), logits(facts, setup, held), overhead(held))
     beside = context(facts, setup, sum(term.bytes for term in dynamic))
-    return Budget((*static, *dynamic), beside, correction_bytes, facts.is_guess)
+    counts = {"num_layers": facts.num_layers, "num_checkpointed": setup.checkpointed_layers}
+    return Budget((*static, *dynamic), beside, correction_bytes, facts.is_guess, **counts)
 
 
 def verdict(budget: Budget, card_bytes: int, other_bytes: int = 0) -> str:
@@ -134,16 +137,18 @@ def weights(facts: ModelFacts, setup: Setup) -> Term:
         group.num_layers * sum(quantised_bytes(shape, setup) for shape in group.shapes)
         for group in facts.linear_groups()
     )
-    large = facts.num_embedding_parameters + facts.num_expert_parameters
+    elsewhere = facts.vocab_size * facts.hidden_size if setup.embeddings_elsewhere else 0
+    large = facts.num_embedding_parameters - elsewhere + facts.num_expert_parameters
     rest = large * setup.embedding_bytes + facts.num_small_parameters * setup.small_bytes
     count = facts.num_linear_parameters
-    unquantised = "embeddings, head and experts" if facts.num_expert_parameters else "embeddings and head"
+    embeddings = "head" if elsewhere else "embeddings and head"
+    unquantised = f"{embeddings} and experts" if facts.num_expert_parameters else embeddings
     return Term(
         "weights",
         "Base weights",
         round(linear + rest),
         f"{count:,} weights x {linear / max(count, 1):.3f} bytes + {large:,} x {setup.embedding_bytes} bytes ({unquantised})",
-        ("base.id", "base.quantisation", "base.double_quantisation"),
+        ("base.id", "base.quantisation", "base.double_quantisation", "memory.embeddings_on_cpu"),
     )
 
 
@@ -253,7 +258,7 @@ def activations(facts: ModelFacts, setup: Setup, held: Step) -> Term:
         f"{setup.tokens:,} tokens x ({setup.checkpointed_layers} of {facts.num_layers} layers checkpointed: "
         f"{held.kept / setup.tokens:,.0f} bytes kept + {(peak.activations - held.kept) / setup.tokens:,.0f} bytes in {where})"
     )
-    driven_by = (*_SIZE_FIELDS, "memory.checkpointing", "memory.offload")
+    driven_by = (*_SIZE_FIELDS, "memory.checkpointing", "memory.offload", "memory.keep_attention")
     return Term("activations", "Activations", round(peak.activations), formula, driven_by)
 
 

@@ -6,7 +6,8 @@ then no more of it than "tight" needs. Of each setting the smallest sufficient s
 change has made unnecessary is undone, the dearest first: no change of the result can be taken back, nor made any
 smaller, without missing the verdict. The rows of an optimizer step are never touched.
 
-Some dozens of estimates are made.
+Checkpointing that is `auto` counts as all layers here: it gives way to whatever else needs the card, and a recipe that says
+`auto` is over only where not even that helps. Some dozens of estimates are made.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from studio.errors import RecipeError
+from studio.memory.auto import settled
 from studio.memory.budget import Budget, budget, verdict
 from studio.memory.ladder import FREE, LADDER, QUALITY, SPARE, Change, Rung, applied
 from studio.memory.search import Room, Values, first, last, lowered, never, relaxed
@@ -46,7 +48,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class BaseFit:
-    """How a base would do with a recipe: its estimate as the recipe stands, its verdict, and what has to be given."""
+    """How a base would do with a recipe: its estimate as it would be run on the card, its verdict, and what has to be given."""
 
     name: str
     facts: ModelFacts
@@ -152,7 +154,8 @@ def bases_that_fit(
     found = []
     for name, facts in entries:
         suited = _suited(facts, recipe)
-        needed = budget(facts, suited, correction_bytes)
+        as_run = settled(facts, suited, card_bytes, other_bytes, correction_bytes)
+        needed = budget(facts, as_run, correction_bytes)
         fitted = fit(facts, suited, card_bytes, other_bytes, correction_bytes)
         judged = verdict(needed, card_bytes, other_bytes)
         changes = fitted.changes if judged == "over" else ()

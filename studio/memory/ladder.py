@@ -134,6 +134,14 @@ def _offload(facts: ModelFacts, recipe: Recipe) -> Sequence[bool]:
     return (True,) if keeps and not recipe.memory.offload else ()
 
 
+def _attention_again(_facts: ModelFacts, recipe: Recipe) -> Sequence[bool]:
+    return (False,) if recipe.memory.keep_attention else ()
+
+
+def _embeddings_elsewhere(facts: ModelFacts, recipe: Recipe) -> Sequence[bool]:
+    return () if recipe.memory.embeddings_on_cpu or facts.tied_embeddings else (True,)
+
+
 def _no_dora(_facts: ModelFacts, recipe: Recipe) -> Sequence[bool]:
     return (False,) if recipe.adapter.dora else ()
 
@@ -171,6 +179,8 @@ FREE = (
     Rung("base.quantisation", _four_bits),
     Rung("base.double_quantisation", _double),
     Rung("base.compute_dtype", _half_precision),
+    Rung("memory.keep_attention", _attention_again),
+    Rung("memory.embeddings_on_cpu", _embeddings_elsewhere),
     Rung("memory.offload", _offload),
 )
 """Settings that cost time at most: the adapter learns as well as before, as far as anybody has measured."""
@@ -208,6 +218,8 @@ def _more_tokens(_facts: ModelFacts, recipe: Recipe) -> Sequence[int]:
 
 
 def _less_checkpointing(facts: ModelFacts, recipe: Recipe) -> Sequence[int | str]:
+    if recipe.memory.checkpointing == "auto":
+        return ()  # it uses what is to spare by itself
     now = checkpointed_layers(facts, recipe.memory.checkpointing)
     fewer = range(min(now - 1, _MOST_LAYERS), 0, -1)
     return (*fewer, "none") if now and not recipe.memory.offload else fewer

@@ -92,6 +92,16 @@ def _offload(trade: _Trade) -> str:
     return f"Same result, slower: {readable_bytes(moved)} go to main memory and back in each pass"
 
 
+def _keep_attention(_trade: _Trade) -> str:
+    return "Same result, slower with long rows: attention is computed twice"
+
+
+def _embeddings(trade: _Trade) -> str:
+    setup = Setup.of(trade.facts, trade.after)
+    moved = setup.tokens * trade.facts.hidden_size * setup.compute_bytes
+    return f"Same result, hardly slower: {readable_bytes(moved)} come from main memory in each pass"
+
+
 def _dora(_trade: _Trade) -> str:
     return "Plain LoRA instead of DoRA: faster, may learn a little less at a low rank"
 
@@ -128,6 +138,8 @@ _WORDS: dict[str, Callable[[_Trade], str]] = {
     "base.quantisation": _quantisation,
     "base.double_quantisation": _double_quantisation,
     "base.compute_dtype": _compute_dtype,
+    "memory.keep_attention": _keep_attention,
+    "memory.embeddings_on_cpu": _embeddings,
     "memory.offload": _offload,
     "adapter.dora": _dora,
     "data.max_tokens": _max_tokens,

@@ -41,6 +41,8 @@ class Setup:
     dora: bool = False
     dropout: bool = False
     offload: bool = False
+    keep_attention: bool = False
+    embeddings_elsewhere: bool = False
     compute_bytes: int = 2
     embedding_bytes: int = 2
     small_bytes: int = 2
@@ -98,6 +100,8 @@ class Setup:
             lean=not recipe.adapter.dora and recipe.adapter.dropout == 0 and recipe.base.quantisation != "int8",
             lean_norms=True,
             offload=recipe.memory.offload,
+            keep_attention=recipe.memory.keep_attention,
+            embeddings_elsewhere=recipe.memory.embeddings_on_cpu and not facts.tied_embeddings,
             compute_bytes=compute_bytes,
             embedding_bytes=compute_bytes,
             small_bytes=compute_bytes,
@@ -115,7 +119,7 @@ def micro_batch_tokens(recipe: Recipe) -> int:
 
 
 def checkpointed_layers(facts: ModelFacts, checkpointing: str | int) -> int:
-    """How many blocks forget their activations. `auto` counts as all: it gives way to whatever the card allows."""
+    """How many blocks forget their activations. `auto` counts as all, the least that it takes: see `studio.memory.auto`."""
     if checkpointing == "none":
         return 0
     return min(checkpointing, facts.num_layers) if isinstance(checkpointing, int) else facts.num_layers

@@ -7,7 +7,8 @@ vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from studio.memory.block import Block
 from studio.memory.setup import Setup
@@ -15,8 +16,8 @@ from studio.memory.tape import Moment, Passes
 from studio.models.facts import ModelFacts
 
 _IDS_BYTES = 4 * 8  # per token: ids, positions, targets and where they are, as 64-bit numbers
-_OFFLOAD_BUFFERS = 2
 _FP32 = 4
+_OFFLOAD_BUFFERS = 2  # the embeddings' output and one that leaves; in the backward pass one more, that returns
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,11 @@ class Step:
 
 def step(facts: ModelFacts, setup: Setup) -> Step:
     """What one micro-batch of `setup` holds on the way through the model."""
-    blocks = [Block(facts, setup, has_experts).passes() for has_experts in _kinds(facts)]
-    # Where only some blocks have experts, the larger kind stands for all: an upper bound.
-    block = max(blocks, key=lambda passes: (passes.kept, passes.backward.bytes))
-    end = Block(facts, setup).end()
+    block, end = _rehearsed(facts, replace(setup, checkpointed_layers=0))
     forgetting, remembering = setup.checkpointed_layers, facts.num_layers - setup.checkpointed_layers
     stream = setup.tokens * facts.hidden_size * setup.residual_bytes
-    always = boundaries(facts, setup) + _tables(facts, setup)
+    attended = attention_kept(facts, setup)
+    always = boundaries(facts, setup) + _tables(facts, setup) + forgetting * attended
     masks = _masks(facts, setup)
     # Blocks that run again hold on to the masks they were called with.
     always += masks if forgetting else 0.0
@@ -77,8 +76,19 @@ def step(facts: ModelFacts, setup: Setup) -> Step:
     if remembering:
         peaks.append(_peak("backward", block.backward.beside(kept - block.kept)))
     if forgetting:
-        peaks += [_peak("backward", moment.beside(always)) for moment in (block.again, block.backward)]
+        # The block that runs again takes up what it has kept: it is among what it saves.
+        returning = stream if setup.offload and forgetting > 1 else 0.0
+        beside = always - attended + returning
+        peaks += [_peak("backward", moment.beside(beside)) for moment in (block.again, block.backward)]
     return Step(kept, tuple(peaks))
+
+
+@lru_cache(maxsize=16)
+def _rehearsed(facts: ModelFacts, setup: Setup) -> tuple[Passes, Passes]:
+    """One block, and the norm behind the last: the same however many of them forget, of which `auto` tries some."""
+    blocks = [Block(facts, setup, has_experts).passes() for has_experts in _kinds(facts)]
+    # Where only some blocks have experts, the larger kind stands for all: an upper bound.
+    return max(blocks, key=lambda passes: (passes.kept, passes.backward.bytes)), Block(facts, setup).end()
 
 
 def last_gradient(facts: ModelFacts, setup: Setup) -> Step:
@@ -110,15 +120,26 @@ def _forward(block: Passes, kept: float, unsaved: float, forgetting: int, rememb
     return found
 
 
+def attention_kept(facts: ModelFacts, setup: Setup) -> float:
+    """What a checkpointed block keeps of its attention if asked to: the output, and one fp32 number per query and head.
+
+    Scores that exist in full are no single operation whose output could be kept.
+    """
+    if not setup.keep_attention or facts.eager_attention:
+        return 0.0
+    return setup.tokens * (facts.q_features * setup.compute_bytes + facts.num_heads * _FP32)
+
+
 def boundaries(facts: ModelFacts, setup: Setup) -> float:
-    """The inputs of checkpointed blocks, T x H each (Chen et al. 2016); offloaded ones leave only the buffers in flight.
+    """The inputs of checkpointed blocks, T x H each (Chen et al. 2016). Of offloaded ones, one is on its way.
 
     The embeddings' own output always stays: it is where gradients end. Norms that save their input keep that of every block.
     """
     one = setup.tokens * facts.hidden_size * setup.residual_bytes
-    count = facts.num_layers if _norm_saves_input(facts, setup) else setup.checkpointed_layers
+    forgetting = setup.checkpointed_layers
+    count = facts.num_layers if _norm_saves_input(facts, setup) else forgetting
     first = 1 if count == 0 or facts.scaled_embeddings else 0
-    count = min(count, _OFFLOAD_BUFFERS) if setup.offload else count
+    count -= max(0, forgetting - _OFFLOAD_BUFFERS) if setup.offload else 0
     return one * (count + first)
 
 

@@ -7,7 +7,7 @@ key-value width, L layers, V vocabulary, r rank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from studio.memory.block import Block
@@ -225,10 +225,13 @@ class Method:
     num_trainable: int
 
 
-def methods(facts: ModelFacts, recipe: Recipe) -> tuple[Method, ...]:
+def methods(
+    facts: ModelFacts, recipe: Recipe, settled: Callable[[Recipe], Recipe] = lambda recipe: recipe
+) -> tuple[Method, ...]:
     """Full fine-tuning, LoRA on 16-bit weights, and QLoRA, with everything else as in the recipe.
 
-    QLoRA takes the recipe's own quantisation, NF4 if it has none. Raises `RecipeError` if a target is no module of this
+    QLoRA takes the recipe's own quantisation, NF4 if it has none. `settled` says what becomes of a recipe on the card at hand
+    (`studio.memory.auto`); full fine-tuning counts `auto` as all layers. Raises `RecipeError` if a target is no module of this
     model.
     """
     trainable, _ = trainable_parameters(facts, recipe)
@@ -236,8 +239,8 @@ def methods(facts: ModelFacts, recipe: Recipe) -> tuple[Method, ...]:
     quantised = replaced(recipe, "base.quantisation", "nf4") if recipe.base.quantisation == "none" else recipe
     return (
         Method("full", "Full fine-tuning", full(facts, recipe), facts.num_parameters),
-        Method("lora", "LoRA on 16-bit weights", budget(facts, in_16_bit), trainable),
-        Method("qlora", f"QLoRA ({quantised.base.quantisation})", budget(facts, quantised), trainable),
+        Method("lora", "LoRA on 16-bit weights", budget(facts, settled(in_16_bit)), trainable),
+        Method("qlora", f"QLoRA ({quantised.base.quantisation})", budget(facts, settled(quantised)), trainable),
     )
 
 

@@ -21,6 +21,10 @@ class Facts(Protocol):
     def context_tokens(self) -> int:
         """The longest text that the base was made for, in tokens; 0 if it does not say."""
 
+    @property
+    def tied_embeddings(self) -> bool:
+        """Whether its head is the table of its input embeddings."""
+
 
 @dataclass(frozen=True)
 class Contradiction:
@@ -100,6 +104,12 @@ def _in_memory(recipe: Recipe) -> Iterator[Contradiction]:
             "it moves what checkpointing keeps, and checkpointing is off",
             'Set memory.checkpointing to "auto" or "all", or memory.offload to false.',
         )
+    if recipe.memory.keep_attention and recipe.memory.checkpointing == "none":
+        yield Contradiction(
+            ("memory.keep_attention", "memory.checkpointing"),
+            "it spares checkpointed layers some of their work, and checkpointing is off",
+            'Set memory.checkpointing to "auto" or "all", or memory.keep_attention to false.',
+        )
 
 
 def _in_keep(recipe: Recipe) -> Iterator[Contradiction]:
@@ -124,6 +134,12 @@ def _against_base(recipe: Recipe, facts: Facts) -> Iterator[Contradiction]:
             ("data.max_tokens",),
             f"{recipe.data.max_tokens} tokens are more than the {facts.context_tokens} this base can read at once",
             f"Lower data.max_tokens to {facts.context_tokens} or less.",
+        )
+    if recipe.memory.embeddings_on_cpu and facts.tied_embeddings:
+        yield Contradiction(
+            ("memory.embeddings_on_cpu",),
+            "the head of this base is the same table, which it needs on the card: nothing would be saved",
+            "Set memory.embeddings_on_cpu to false.",
         )
 
 

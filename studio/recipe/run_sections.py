@@ -197,6 +197,24 @@ class Memory(Section, frozen=True):
         raw_name="activation_offloading",
         group="Memory",
     )
+    keep_attention: bool = setting(
+        False,
+        label="Keep attention",
+        help="Checkpointed layers remember what attention gave, the part that is dearest to work out again in long rows. "
+        "On: faster with rows of many thousand tokens. Off: less memory. Start without. Takes some video memory.",
+        unit="",
+        raw_name="selective_checkpointing",
+        group="Memory",
+    )
+    embeddings_on_cpu: bool = setting(
+        False,
+        label="Embeddings in main memory",
+        help="Leaves the table that words are looked up in outside the card; the numbers stay the same. On: room for a "
+        "larger micro-batch, a short transfer in each. Off: nothing to transfer. Saves up to 1 GB of video memory.",
+        unit="",
+        raw_name="offload_embeddings",
+        group="Memory",
+    )
 
 
 class Keep(Section, frozen=True):

@@ -21,6 +21,7 @@ from studio.errors import BusyError, DamagedError, EngineError
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
+from studio.runs.allocator import allocator_settings
 from studio.runs.lines import Mailbox
 from studio.runs.processes import is_alive, own_start, signal_name
 
@@ -152,6 +153,7 @@ def spawn_python(arguments: list[str], log: Path, workspace: Workspace) -> subpr
     environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that card 0 is the driver's card 0
+    environment.update(allocator_settings(environment))
     environment["PYTHONUNBUFFERED"] = "1"
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))

@@ -100,7 +100,8 @@ class Estimated(Event):
     """What was estimated for the run before its base was loaded, to be held against `MemoryMeasured`.
 
     `total_bytes` is the sum of `terms`, the peak of the tensors; `process_bytes` has `context_bytes` and what earlier runs on
-    this card have taught (`correction_bytes`) in addition. Without a GPU there is no `card`.
+    this card have taught (`correction_bytes`) in addition. Without a GPU there is no `card`. `num_checkpointed` of
+    `num_layers` layers recompute their activations; `is_auto` if the recipe left that to the memory there was.
     """
 
     total_bytes: int
@@ -110,6 +111,9 @@ class Estimated(Event):
     correction_bytes: int = 0
     card: str = ""
     card_bytes: int | None = None
+    num_layers: int = 0
+    num_checkpointed: int = 0
+    is_auto: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

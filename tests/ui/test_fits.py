@@ -105,8 +105,8 @@ def test_what_the_card_has_taught_comes_with_the_look_at_the_machine(
     assert found is not None
     assert found.num_runs == 1
     recipe, known = Recipe(), ModelFacts.from_config(CONFIG)
-    raw = facts.judge(recipe, facts.BaseFacts(known), AppState().data).budget
-    learnt = facts.judge(recipe, facts.BaseFacts(known), AppState().data, found).budget
+    raw = facts.judge(recipe, facts.BaseFacts(known), AppState().data, (24 * GB, 0, 0)).budget
+    learnt = facts.judge(recipe, facts.BaseFacts(known), AppState().data, (24 * GB, 0, found.bytes)).budget
     assert raw is not None
     assert learnt is not None
     assert learnt.process_bytes - raw.process_bytes == found.bytes

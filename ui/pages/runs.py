@@ -15,7 +15,7 @@ from studio.runs.create import read_job
 from studio.runs.state import RunState, Status
 from ui import theme, wording
 from ui.bridge import soon
-from ui.measured import Peak
+from ui.measured import Peak, layers
 from ui.state import AppState, RunView
 from ui.widgets.buttons import Button
 from ui.widgets.controls import TextField
@@ -283,7 +283,7 @@ class RunPanel(QWidget):
         if peak.estimated_bytes is not None:
             note = self.tr("\u2248 {0} estimated").format(gb_text(peak.estimated_bytes))
         self._tiles["memory"].set_value(wording.size(peak.measured_bytes) if peak.measured_bytes else "\u2013", note)
-        self._tiles["memory"].setToolTip(peak.text)
+        self._tiles["memory"].setToolTip("\n".join(filter(None, (peak.text, layers(state)))))
 
     def _show_curve(self, state: RunState) -> None:
         self.plot.set_series([taken.step for taken in state.steps], [taken.loss for taken in state.steps])

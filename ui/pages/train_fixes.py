@@ -9,6 +9,7 @@ from typing import Any, cast
 from PySide6.QtCore import QObject, Signal
 
 from studio.errors import RecipeError
+from studio.memory.auto import settled
 from studio.memory.budget import budget, verdict
 from studio.memory.fit import Change, Fit, fit, fixes, spare
 from studio.recipe.fields import FIELDS, from_dict, to_dict
@@ -82,8 +83,7 @@ class Remedies(QObject):
         state = self._state
         if state.facts is None or state.budget is None:
             return None
-        card = (state.card_bytes, state.other_bytes, state.budget.correction_bytes)
-        return (state.facts, state.recipe, *card, state.data.longest_tokens)
+        return (state.facts, state.recipe, *state.limits, state.data.longest_tokens)
 
     def _reckon(self) -> None:
         self._is_due = False
@@ -116,7 +116,7 @@ class Remedies(QObject):
         state = self._state
         assert state.facts is not None
         assert state.budget is not None
-        found = budget(state.facts, recipe, state.budget.correction_bytes)
+        found = budget(state.facts, settled(state.facts, recipe, *state.limits), state.budget.correction_bytes)
         judgement = verdict(found, state.card_bytes, state.other_bytes)
         return found.process_bytes + state.other_bytes, cast(Judgement, judgement)
 
@@ -130,8 +130,8 @@ class Remedies(QObject):
         assert self._fit is not None
         number = len(self._fit.changes)
         count = tr("1 change") if number == 1 else tr("{0} changes").format(number)
-        needed = gb_text(self._fit.budget.process_bytes + self._state.other_bytes)
-        return tr("Fix all: {0}, {1} GB").format(count, needed)
+        needed, _ = self._needed(self._fit.recipe)
+        return tr("Fix all: {0}, {1} GB").format(count, gb_text(needed))
 
     def fit_tip(self) -> str:
         """Each change of `fit` with its price, then what else to do."""

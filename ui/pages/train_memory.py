@@ -270,9 +270,18 @@ class MemoryCard(Card):
                 return tr("Same size as the adapter")
             case "optimizer":
                 return option_text(recipe.training.optimizer)
-            case "activations" | "logits":
+            case "activations":
+                return self._layers() or at_once(recipe)
+            case "logits":
                 return at_once(recipe)
         return tr("Nearly fixed")
+
+    def _layers(self) -> str:
+        """`Auto: 18 of 32 layers recomputed`, while that is left to the card."""
+        budget = self._state.budget
+        if budget is None or self._state.recipe.memory.checkpointing != "auto":
+            return ""
+        return tr("Auto: {0} of {1} layers recomputed").format(budget.num_checkpointed, budget.num_layers)
 
     def _part_clicked(self, name: str) -> None:
         if self._state.budget is None or name == "other":
@@ -284,7 +293,8 @@ class MemoryCard(Card):
     def _card_chosen(self, num_bytes: object) -> None:
         assert isinstance(num_bytes, int)
         self._state.card_bytes = num_bytes
-        self._state.recipe_changed.emit()
+        # What the recipe leaves to the card is another thing on another one.
+        self._state.recipe_edited.emit(self._state.recipe)
 
 
 def _part(term: Term, text: str) -> Part:

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 from studio.runs import events as e
 from studio.runs.state import RunState, Status
 from ui import theme
-from ui.measured import Peak
+from ui.measured import Peak, layers
 from ui.pages.train_words import duration, short_count, tr
 from ui.widgets.answer import AnswerText
 from ui.widgets.buttons import Button
@@ -83,6 +83,7 @@ class NowCard(Card):
         self.rows["norm"].setText(f"{last.grad_norm:.2f}" if last else DASH)
         self.rows["speed"].setText(short_count(last.num_tokens / max(last.seconds, 1e-9)) if last else DASH)
         self._show_memory(Peak.of(state))
+        self.rows["memory"].setToolTip(layers(state))
 
     def _show_memory(self, peak: Peak) -> None:
         """The peak so far; the estimate below it where the two can be compared."""

@@ -38,6 +38,17 @@ def test_ways_to_train_side_by_side(overlay: Overlay, recipe: Path) -> None:
     assert "QLoRA (nf4)" in text
 
 
+def test_auto_says_how_many_layers_it_recomputes_on_this_card(overlay: Overlay, recipe: Path) -> None:
+    wide, narrow = (overlay("estimate", recipe, "--card-gib", size, "--json").document for size in ("24", "0.1"))
+    assert (wide["num_checkpointed"], narrow["num_checkpointed"]) == (0, narrow["num_layers"])
+    assert narrow["process_bytes"] < wide["process_bytes"]
+    assert narrow["process_bytes"] == overlay("estimate", recipe, "--json").document["process_bytes"]
+    layers = f"Auto: 0 of {wide['num_layers']} layers recomputed."
+    assert layers in overlay("estimate", recipe, "--card-gib", "24").out
+    recipe.write_text(recipe.read_text() + '\n[memory]\ncheckpointing = "none"\n')
+    assert "recomputed" not in overlay("estimate", recipe, "--card-gib", "24").out
+
+
 def test_a_chat_and_its_length(overlay: Overlay, recipe: Path) -> None:
     short = overlay("estimate", recipe, "--chat", "3", "--card-gib", "24", "--json").document["chat"]
     assert (short["lanes"], short["context_tokens"], short["fits"]) == (3, 64, True)

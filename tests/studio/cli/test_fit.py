@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from studio.files import readable_bytes
 from studio.memory.device import Gpu
 from studio.models.catalogue import entries
 from studio.recipe.fields import from_dict, replaced
@@ -94,11 +95,19 @@ def test_what_cannot_fit_is_told_with_a_remedy(overlay: Overlay, large: Path, tm
 def test_room_that_is_left_is_offered(overlay: Overlay, large: Path) -> None:
     found = overlay("fit", large, "--card-gib", "80", "--json").document
     assert found["changes"] == []
-    assert {change["field"] for change in found["spare"]} == {
-        *("data.max_tokens", "training.micro_batch_tokens", "memory.checkpointing")
-    }
+    assert {change["field"] for change in found["spare"]} == {"data.max_tokens", "training.micro_batch_tokens"}
     assert all(change["saves_bytes"] < 0 for change in found["spare"])
     assert "Nothing has to change" in overlay("fit", large, "--card-gib", "80").out
+
+
+def test_what_auto_makes_of_the_rest_is_told_as_estimate_tells_it(overlay: Overlay, large: Path) -> None:
+    told = overlay("fit", large, "--card-gib", "24").out
+    found = overlay("estimate", large, "--card-gib", "24", "--json").document
+    assert 0 < found["num_checkpointed"] < found["num_layers"] == 32
+    layers, taken = f"{found['num_checkpointed']} of 32 layers", readable_bytes(found["process_bytes"])
+    assert f"auto: with {layers} recomputed it takes {taken}." in told
+    large.write_text(large.read_text() + '\n[memory]\ncheckpointing = "all"\n')
+    assert "auto" not in overlay("fit", large, "--card-gib", "24").out
 
 
 def test_the_card_here_counts_with_what_others_hold(

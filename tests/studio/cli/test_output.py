@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,33 @@ def test_a_run_shows_how_far_the_reading_of_its_data_is() -> None:
     report(e.PhaseEntered(name="tokenising"))
     report(e.Progressed(what="lines", done=50, total=200))
     assert "50/200  lines of the data" in err.getvalue().split("\r")[-1]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"num_checkpointed": 18, "card_bytes": 24_000_000_000}, "18 of 32 layers are recomputed: the 24.0 GB"),
+        ({"num_checkpointed": 0}, "No layer has to be recomputed: this computer's memory"),
+        ({"num_checkpointed": 18, "is_auto": False}, ""),
+    ],
+)
+def test_what_auto_has_decided_is_told(found: dict[str, Any], words: str) -> None:
+    out = io.StringIO()
+    RunReporter(Output(out, io.StringIO()))(
+        e.Estimated(
+            **{
+                "total_bytes": 1,
+                "process_bytes": 2,
+                "context_bytes": 1,
+                "terms": {},
+                "num_layers": 32,
+                "is_auto": True,
+                **found,
+            }
+        )
+    )
+    assert words in out.getvalue()
+    assert bool(words) == bool(out.getvalue())
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,17 @@ import dataclasses
 import pytest
 import torch
 
-from studio.engine.comparison import Comparison, as_run
+from studio.engine import comparison
+from studio.engine import run as engine_run
+from studio.engine.comparison import Comparison, on_device
 from studio.engine.desk import Desk
 from studio.engine.run import perform
-from studio.memory.budget import TERM_NAMES, budget
+from studio.memory.budget import FITS_FRACTION, TERM_NAMES, budget
 from studio.memory.correction import correction_for, read
 from studio.memory.device import CardUse
 from studio.models.bases import find_base
 from studio.models.facts import ModelFacts
+from studio.recipe.fields import replaced
 from studio.runs import events as e
 from studio.runs.create import create_run
 from tests.studio.engine.test_train import StopAfter, recipe, run_it
@@ -40,18 +43,41 @@ def test_runs_on_a_cpu_teach_nothing_about_a_card(workspace, tiny_base, rows_fil
     assert not workspace.measurements.exists()
 
 
-def test_a_cpu_keeps_its_activations_and_knows_one_optimizer():
+def test_a_cpu_knows_one_optimizer():
     made = recipe("base", "rows")
-    there = as_run(made, torch.device("cpu"))
-    assert (there.memory.checkpointing, there.training.optimizer) == ("none", "adamw_torch")
-    assert (
-        as_run(recipe("base", "rows", memory__checkpointing="all"), torch.device("cpu")).memory.checkpointing == "all"
-    )
-    assert as_run(made, torch.device("cuda")) == made
+    assert on_device(made, torch.device("cpu")) == replaced(made, "training.optimizer", "adamw_torch")
+    assert on_device(made, torch.device("cuda")) == made
+
+
+# What the tiny base takes with one of its two layers recomputed, and not with none.
+def between(base, made):
+    facts = ModelFacts.from_folder(base)
+    fewer, more = (budget(facts, replaced(made, "memory.checkpointing", kind)).process_bytes for kind in (1, "none"))
+    return round((fewer + more) / 2 / FITS_FRACTION)
+
+
+def test_auto_is_settled_by_the_memory_at_the_start_of_the_run_which_says_so(
+    workspace, tiny_base, rows_file, monkeypatch
+):
+    made = recipe(tiny_base, rows_file, training__steps=1)
+    counts = []
+    monkeypatch.setattr(engine_run, "checkpoint_layers", lambda _model, count, *_more: counts.append(count))
+    for limits in ((64 << 30, 0), (between(tiny_base, made), 0), (64 << 30, 64 << 30)):
+        monkeypatch.setattr(comparison, "room", lambda _device, limits=limits: limits)
+        run, _, _ = run_it(workspace, made)
+        estimate = run.state().estimate
+        assert (estimate.is_auto, estimate.num_layers) == (True, 2)
+        assert counts[-1] == estimate.num_checkpointed
+    assert counts == [0, 1, 2]
+
+
+def test_who_states_a_number_gets_it(workspace, tiny_base, rows_file, monkeypatch):
+    monkeypatch.setattr(comparison, "room", lambda _device: (64 << 30, 0))
+    run, _, _ = run_it(workspace, recipe(tiny_base, rows_file, training__steps=1, memory__checkpointing=1))
+    assert (run.state().estimate.is_auto, run.state().estimate.num_checkpointed) == (False, 1)
 
 
 def test_without_an_estimate_a_run_is_trained_all_the_same(workspace, tiny_base, rows_file, monkeypatch):
-    from studio.engine import comparison
     from studio.errors import BaseModelError
 
     def refuse(*_args):

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from studio.engine import attention, checkpointing, loss, overlay, train
+from studio.engine import attention, embeddings, loss, offload, overlay, train
 from studio.engine import trace as tracing
 from studio.engine.batches import collate
 from studio.engine.checkpointing import checkpoint_layers
@@ -165,6 +165,11 @@ def test_experts_are_met_within_wider_bounds(bases, family, checkpointing):
     "sections",
     [
         {"memory": {"offload": True}},
+        {"memory": {"offload": True, "checkpointing": 2}},
+        {"memory": {"keep_attention": True}},
+        {"memory": {"keep_attention": True, "checkpointing": 2}},
+        {"memory": {"keep_attention": True, "offload": True}},
+        {"memory": {"embeddings_on_cpu": True}},
         {"adapter": {"dropout": 0.1}},
         {"adapter": {"dropout": 0.1}, "memory": {"checkpointing": "none"}},
         {"adapter": {"targets": "attention"}, "memory": {"checkpointing": "none"}},
@@ -272,8 +277,8 @@ def test_a_block_that_keeps_more_than_it_should_is_caught(bases, monkeypatch):
 def surroundings():
     return (
         attention.varlen_attn,
-        checkpointing.to_main_memory,
-        checkpointing.from_main_memory,
+        offload.lanes_of,
+        embeddings.MAIN_MEMORY,
         nn.functional.dropout,
         dict(bnb_functional.name2qmap),
         torch.get_default_dtype(),
@@ -353,9 +358,35 @@ class Counter(TorchDispatchMode):
         self.now -= size
 
 
+class FlashAttention(torch.autograd.Function):
+    """The memory of the variable-length kernel: saves its inputs, its output and one fp32 number per query and head.
+
+    Its backward pass (FlashAttention-2, Dao 2023) sums the queries' gradient in fp32 and, with grouped heads, makes the
+    gradients of keys and values per query head before adding them up.
+    """
+
+    @staticmethod
+    def forward(ctx, query, key, value):
+        out = torch.empty_like(query)
+        log_sums = query.new_empty(query.shape[:2], dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, out, log_sums)
+        return out
+
+    @staticmethod
+    def backward(ctx, *_gradients):
+        query, key, value, _, log_sums = ctx.saved_tensors
+        sums = torch.empty_like(query, dtype=torch.float32), torch.empty_like(log_sums)
+        grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        if key.shape != query.shape:
+            expanded = torch.empty_like(query), torch.empty_like(query)
+            del expanded
+        del sums
+        return grads
+
+
 def lean(query, key, value, *_args, **_options):
-    """The stand-in's memory with real tensors: what the flash kernel saves and makes, contents aside."""
-    return tracing._FlashAttention.apply(query, key, value)
+    """The kernel's memory with real tensors: what it saves and makes, contents aside."""
+    return FlashAttention.apply(query, key, value)
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3", "gpt2"])

@@ -10,6 +10,7 @@ import torch
 
 from studio.engine import overlay
 from studio.engine.batches import Layout, Schedule, collate, micro_batches
+from studio.engine.checkpointing import blocks
 from studio.engine.desk import Desk, base_alone
 from studio.engine.load import load_base
 from studio.engine.loss import IGNORED
@@ -305,6 +306,7 @@ def test_a_full_disk_during_a_checkpoint_costs_nothing_finished(workspace, tiny_
 
 @pytest.mark.parametrize("changes", [{"adapter__rslora": True}, {"adapter__dora": True}, {"adapter__targets": "attention"},
                                      {"memory__checkpointing": "all"}, {"memory__checkpointing": 1},
+                                     {"memory__checkpointing": "all", "memory__keep_attention": True},
                                      {"data__packing": False}, {"training__schedule": "linear"}])  # fmt: skip
 def test_every_switch_of_the_recipe_runs(workspace, tiny_base, rows_file, changes):
     run, _, _ = run_it(workspace, recipe(tiny_base, rows_file, training__steps=2, **changes))
@@ -315,13 +317,15 @@ def test_every_switch_of_the_recipe_runs(workspace, tiny_base, rows_file, change
 def test_inputs_of_blocks_are_moved_to_main_memory_if_the_recipe_says_so(
     workspace, tiny_base, rows_file, monkeypatch, offload
 ):
-    from studio.engine import checkpointing
+    from studio.engine.offload import PlainLanes
 
-    moved, real = [], checkpointing.to_main_memory
-    monkeypatch.setattr(checkpointing, "to_main_memory", lambda tensor: moved.append(tensor.numel()) or real(tensor))
+    moved, real = [], PlainLanes.send
+    monkeypatch.setattr(PlainLanes, "send", lambda *args: moved.append(args[1].numel()) or real(*args))
     made = recipe(tiny_base, rows_file, training__steps=2, memory__checkpointing="all", memory__offload=offload)
-    run_it(workspace, made)
+    _, _, desk = run_it(workspace, made)
     assert any(moved) is offload
+    # The main memory that was held for them is free again.
+    assert not any("offload" in str(block._gradient_checkpointing_func) for block in blocks(desk.model))
 
 
 def test_checkpointing_changes_memory_not_numbers(workspace, tiny_base, rows_file):
@@ -329,9 +333,21 @@ def test_checkpointing_changes_memory_not_numbers(workspace, tiny_base, rows_fil
         run_it(workspace, recipe(tiny_base, rows_file, adapter__dropout=0.0, memory__checkpointing=kind))[0]
         .state()
         .losses
-        for kind in ("none", "all", 1)
+        for kind in ("none", "all", 1, "auto")
     ]
-    assert curves[0] == curves[1] == curves[2]
+    assert all(curve == curves[0] for curve in curves)
+
+
+def test_a_resumed_run_may_recompute_other_layers_than_before(workspace, tiny_base, rows_file, monkeypatch):
+    from studio.engine import comparison
+
+    made = recipe(tiny_base, rows_file, training__steps=6)
+    unbroken, _, _ = run_it(workspace, made)
+    run, _, _ = run_it(workspace, made, StopAfter(3, "pause"))
+    monkeypatch.setattr(comparison, "room", lambda _device: (1, 0))
+    run_it(workspace, made, run=run)
+    assert run.state().estimate.num_checkpointed == 2
+    assert run.state().losses == unbroken.state().losses
 
 
 def test_the_adapter_names_no_path_of_this_computer(workspace, tiny_base, rows_file):

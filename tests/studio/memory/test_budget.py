@@ -218,6 +218,8 @@ def test_settings_cost_and_save_in_the_right_order(facts: ModelFacts) -> None:
     assert all_ < some < none
     assert total(facts, memory={"checkpointing": facts.num_layers}) == total(facts) == all_
     assert total(facts, memory={"offload": True}) < all_
+    assert (total(facts, memory={"keep_attention": True}) > all_) is (facts.family != "gemma2")
+    assert (total(facts, memory={"embeddings_on_cpu": True}) < all_) is not facts.tied_embeddings
     assert total(facts, adapter={"dropout": 0.1}) > all_
     assert total(facts, adapter={"dora": True}) > all_
     assert total(facts, base={"compute_dtype": "float32"}) > all_
@@ -329,6 +331,8 @@ def pairs(draw: st.DrawFn) -> tuple[ModelFacts, dict[str, Any], dict[str, Any]]:
         "optimizer": draw(st.sampled_from(["paged_adamw_8bit", "adamw_torch"])),
         "checkpointing": draw(st.integers(0, facts.num_layers)),
         "offload": draw(st.booleans()),
+        "keep_attention": draw(st.booleans()),
+        "embeddings_on_cpu": draw(st.booleans()),
     }
     larger = {
         "rank": plain["rank"] + draw(st.integers(1, 256)),
@@ -349,7 +353,7 @@ def size(facts: ModelFacts, chosen: dict[str, Any]) -> Budget:
         "adapter": ("rank", "targets", "dropout", "dora"),
         "data": ("max_tokens", "packing"),
         "training": ("micro_batch_tokens", "optimizer"),
-        "memory": ("checkpointing", "offload"),
+        "memory": ("checkpointing", "offload", "keep_attention", "embeddings_on_cpu"),
     }
     return budget(facts, recipe(**{name: {key: chosen[key] for key in keys} for name, keys in sections.items()}))
 

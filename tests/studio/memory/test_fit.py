@@ -50,6 +50,7 @@ LAVISH = recipe(
     training={"micro_batch_tokens": 16_384, "optimizer": "adamw_torch"},
     memory={"checkpointing": "none"},
 )
+ALL_SAVED = {"checkpointing": "all", "offload": True, "embeddings_on_cpu": True}
 MODELS = st.builds(
     model,
     st.sampled_from([*SIZES]),
@@ -88,7 +89,11 @@ def recipes(draw: st.DrawFn) -> Recipe:
             "optimizer": draw(st.sampled_from(["paged_adamw_8bit", "paged_adamw_32bit", "adamw_8bit", "adamw_torch"])),
             **draw(tokens | rows),
         },
-        memory={"checkpointing": checkpointing, "offload": checkpointing != "none" and draw(st.booleans())},
+        memory={
+            "checkpointing": checkpointing,
+            "offload": checkpointing != "none" and draw(st.booleans()),
+            "keep_attention": checkpointing != "none" and draw(st.booleans()),
+        },
     )
 
 
@@ -255,7 +260,7 @@ def test_no_more_layers_are_recomputed_than_it_takes() -> None:
 
 
 def test_tight_is_good_enough_before_rows_are_cut() -> None:
-    frugal = recipe(training={"micro_batch_rows": 1}, memory={"checkpointing": "all", "offload": True})
+    frugal = recipe(training={"micro_batch_rows": 1}, memory=ALL_SAVED)
     assert names(fit(model(), frugal, card_for(frugal, 0.95))) == []
     cut = fit(model(), frugal, card_for(frugal, 0.98))
     assert names(cut) == ["data.max_tokens"]
@@ -323,7 +328,8 @@ def test_recomputing_everything_costs_a_third_less_the_head() -> None:
     assert every.price == "Same result, up to 32 % slower"
     share = 1 - step_flops(model(), 0) / step_flops(model(), 32)
     assert 0.30 < share < 1 / 3
-    back = next(c for c in spare(model(), recipe(), 80 * GIB) if c.field == "memory.checkpointing")
+    all_layers = recipe(memory={"checkpointing": "all"})
+    back = next(c for c in spare(model(), all_layers, 80 * GIB) if c.field == "memory.checkpointing")
     assert (back.after, back.price) == ("none", f"Same result, up to {round(100 * (1 / (1 - share) - 1))} % faster")
 
 
@@ -350,6 +356,7 @@ def test_every_rung_of_the_ladder_has_a_price_and_can_be_offered() -> None:
     offered = {change.field for change in fixes(model(), Recipe.model_validate(everything), 6 * GIB)}
     offered |= {change.field for change in fixes(model(), recipe(base={"double_quantisation": False}), 6 * GIB)}
     offered |= {change.field for change in fixes(model(), recipe(training={"micro_batch_rows": 2}), 6 * GIB)}
+    offered |= {change.field for change in fixes(model(), recipe(memory={"keep_attention": True}), 6 * GIB)}
     assert offered | {"data.max_tokens"} == set(ORDER)
 
 
@@ -392,6 +399,6 @@ def test_a_base_may_fit_at_the_price_of_time_alone() -> None:
     (slower,) = bases_that_fit([("8B", model())], start, card_for(start, 1.0))
     assert (slower.needs, slower.verdict) == ("time", "over")
     assert slower.changes == fit(model(), start, card_for(start, 1.0)).changes
-    frugal = recipe(training={"micro_batch_rows": 1}, memory={"checkpointing": "all", "offload": True})
+    frugal = recipe(training={"micro_batch_rows": 1}, memory=ALL_SAVED)
     (poorer,) = bases_that_fit([("8B", model())], frugal, card_for(frugal, 1.0))
     assert poorer.needs == "quality"

@@ -41,6 +41,8 @@ seed = 42
 [memory]
 checkpointing = "auto"      # auto | all | none | a number of layers
 offload = false
+keep_attention = false
+embeddings_on_cpu = false
 
 [keep]
 checkpoint_every_steps = 50

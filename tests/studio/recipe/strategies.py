@@ -64,7 +64,7 @@ def sound_recipes(draw: st.DrawFn) -> Recipe:
     if not keep["sample_prompts"]:
         keep["sample_every_steps"] = 0
     if raw["memory"]["checkpointing"] == "none":
-        raw["memory"]["offload"] = False
+        raw["memory"]["offload"] = raw["memory"]["keep_attention"] = False
     if not isinstance(adapter["targets"], str):
         adapter["targets"] = [f"module_{name}" for name in adapter["targets"]]
     return from_dict(to_dict(recipe_from(raw, whole=False)))

@@ -15,6 +15,7 @@ from tests.studio.recipe.strategies import recipes
 @dataclass(frozen=True)
 class SmallBase:
     context_tokens: int
+    tied_embeddings: bool = False
 
 
 def test_the_defaults_agree_with_one_another() -> None:
@@ -40,6 +41,7 @@ def test_check_never_raises_and_always_has_a_remedy(recipe: Recipe, context_toke
         ({"adapter.rslora": True, "adapter.alpha": 1024}, "adapter.alpha"),
         ({"adapter.targets": ["q_proj", "all-linear"]}, "adapter.targets"),
         ({"memory.offload": True, "memory.checkpointing": "none"}, "memory.offload"),
+        ({"memory.keep_attention": True, "memory.checkpointing": "none"}, "memory.keep_attention"),
         ({"data.validation_fraction": 0.0}, "keep.evaluate_every_steps"),
         ({"keep.sample_prompts": []}, "keep.sample_every_steps"),
     ],
@@ -54,6 +56,13 @@ def test_a_contradiction_is_shown_where_it_can_be_mended(changes: dict[str, Any]
 def test_long_rows_are_fine_without_packing() -> None:
     recipe = replaced(replaced(Recipe(), "data.max_tokens", 8192), "data.packing", False)
     assert check(recipe) == []
+
+
+def test_a_table_that_is_the_head_as_well_cannot_leave_the_card() -> None:
+    recipe = replaced(Recipe(), "memory.embeddings_on_cpu", True)
+    assert check(recipe) == check(recipe, SmallBase(0)) == []
+    (problem,) = check(recipe, SmallBase(0, tied_embeddings=True))
+    assert problem.field == "memory.embeddings_on_cpu"
 
 
 def test_rows_longer_than_the_base_can_read() -> None:

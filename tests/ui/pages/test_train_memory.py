@@ -130,6 +130,22 @@ def test_what_the_card_has_taught_is_shown_beside_the_raw_estimate(qtbot) -> Non
     assert page.cost.memory.bar.total() == raw + state.correction.bytes
 
 
+def test_what_is_left_to_the_card_follows_the_card(qtbot) -> None:
+    state = ready_state(gpu_gb=None)
+    page = shown(state, qtbot)
+    told = []
+    for gigabytes in (80, 8):
+        page.cost.memory.cards.value_changed.emit(gigabytes * GB)
+        found = state.budget
+        row = rows_of(page)["activations"].accessibleName()
+        assert f"Auto: {found.num_checkpointed} of {found.num_layers} layers recomputed" in row
+        assert page.cost.memory.bar.total() == found.process_bytes
+        told.append(found.num_checkpointed)
+    assert told[0] < told[1]
+    state.recipe_edited.emit(replaced(state.recipe, "memory.checkpointing", "all"))
+    assert "recomputed" not in rows_of(page)["activations"].accessibleName()
+
+
 def test_the_peak_of_a_past_run_is_marked_and_said(qtbot) -> None:
     state = ready_state()
     state.past_peak = PastPeak("id", "pirate <b>v1</b>", 5 * GB)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from studio.memory.auto import settled
 from studio.memory.budget import budget, trainable_parameters
 from studio.memory.device import Gpu
 from studio.models.bases import Base
@@ -39,8 +40,7 @@ def conduct(state: AppState) -> None:
 
     def follow() -> None:
         if state.base is not None and state.facts is not None:
-            learnt = state.correction.bytes if state.correction else 0
-            state.budget = budget(state.facts, state.recipe, learnt)
+            state.budget = budget(state.facts, settled(state.facts, state.recipe, *state.limits), state.limits[-1])
             state.trainable = trainable_parameters(state.facts, state.recipe)
         state.problems = check(state.recipe, state.facts)
 
