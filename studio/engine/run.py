@@ -14,6 +14,7 @@ from studio.engine.attention import prefer_varlen
 from studio.engine.batches import Layout, Schedule
 from studio.engine.checkpointing import blocks, checkpoint_layers
 from studio.engine.comparison import Comparison
+from studio.engine.compiling import compile_blocks, obstacle
 from studio.engine.desk import Desk
 from studio.engine.embeddings import place_embeddings
 from studio.engine.encoded import Encoded
@@ -115,6 +116,7 @@ def begin_overlay(desk: Desk, recipe: Recipe) -> PeftModel:
         model, num_checkpointed(overlaid, recipe, desk), recipe.memory.offload, recipe.memory.keep_attention
     )
     prefer_varlen(model)
+    compile_blocks(model, recipe.training.compile and not obstacle(desk.device))
     return overlaid
 
 
@@ -140,6 +142,10 @@ def warnings(encoded: Encoded, recipe: Recipe, desk: Desk) -> list[e.Warned]:
         found.append(e.Warned(message=f"{encoded.num_dropped} rows cannot be used: {encoded.first_problem}"))
     if desk.device.type == "cpu" and recipe.training.optimizer != "adamw_torch":
         found.append(e.Warned(message="On a CPU the optimiser is plain AdamW: 8-bit and paged states need a card."))
+    if recipe.training.compile and (missing := obstacle(desk.device)):
+        found.append(
+            e.Warned(message=f"The layers run uncompiled: {missing}.", hint="Install it, or leave compile off.")
+        )
     return found
 
 

@@ -154,6 +154,15 @@ class Training(Section, frozen=True):
         minimum=0,
         maximum=2**32 - 1,
     )
+    compile: bool = setting(
+        False,
+        label="Compile",
+        help="Has PyTorch compile the layers for this device. On: faster steps after a first one of some minutes, and numbers "
+        "that differ in the last digits. Off: starts at once. Start without. Takes other video memory than estimated.",
+        unit="",
+        raw_name="torch_compile",
+        group="Memory",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -37,6 +37,7 @@ optimizer = "paged_adamw_8bit"
 weight_decay = 0.0
 max_grad_norm = 1.0
 seed = 42
+compile = false
 
 [memory]
 checkpointing = "auto"      # auto | all | none | a number of layers
