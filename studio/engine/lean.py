@@ -245,7 +245,7 @@ def _overlays(scales: list[float], matrices: tuple[Tensor | None, ...]) -> list[
 class _GatedMlp(torch.autograd.Function):
     """down(act(gate(x)) * up(x)). Saves x, gate, up and their overlays' A x; the product is made again.
 
-    With `is_unread` nobody reads the result, which is then left as it comes.
+    With `is_unread` nobody reads the result: anything of its shape will do.
     """
 
     @staticmethod
@@ -264,7 +264,7 @@ class _GatedMlp(torch.autograd.Function):
         ctx.save_for_backward(x, gated, up, low_gate, low_up, *matrices)
         ctx.gate, ctx.layers, ctx.scales = gate, layers, scales
         if is_unread:
-            return torch.empty_like(x)
+            return x.detach()
         return _product(gate.act(gated).mul_(up), layers[2], overlays[2])[0]
 
     @staticmethod
