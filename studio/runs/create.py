@@ -85,7 +85,7 @@ def read_job(run: RunFolder) -> TrainJob:
             Path(job["base"]["path"]),
             Path(job["data"]["path"]),
             str(job["device"]),
-            str(job["inputs"]["dataset"]),
+            str(job.get("inputs", {}).get("dataset", "")),
         )
     except (KeyError, TypeError, RecipeError) as error:
         raise DamagedError(f"The job.json of {run.id} cannot be understood.", "Start a new run.") from error
