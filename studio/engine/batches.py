@@ -26,7 +26,7 @@ from studio.engine.loss import IGNORED
 from studio.engine.template import Example
 from studio.recipe.recipe import Recipe, Training
 
-WIDTH_MULTIPLE = 64
+WIDTH_MULTIPLE = 32
 
 
 @dataclass(frozen=True)

@@ -231,7 +231,7 @@ def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter], device: torch
     training = recipe.training
     options: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
     if device.type == "cpu" or training.optimizer == "adamw_torch":
-        return torch.optim.AdamW(parameters, fused=device.type == "cuda", **options)
+        return torch.optim.AdamW(parameters, fused=True, **options)
     import bitsandbytes as bnb
 
     kinds = {

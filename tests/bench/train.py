@@ -187,12 +187,16 @@ def _in_our_order(options: argparse.Namespace, tokenizer: Any) -> list[dict[str,
     """The rows as our engine encodes and orders them, in the columns that TRL reads."""
     from studio.data.rows import read
     from studio.engine.batches import Schedule
-    from studio.engine.template import encode
+    from studio.engine.template import Coder, Example
 
-    examples = [encode(tokenizer, row, "assistant").cut(MAX_TOKENS) for row in read(Path(options.data)).conversations]
+    encoded = Coder.of(tokenizer, "assistant").encode(read(Path(options.data)).conversations)
+    examples = [example.cut(MAX_TOKENS) for example in encoded if isinstance(example, Example)]
     schedule = Schedule(len(examples), options.rows, options.steps, SEED)
     order = [row for step in range(options.steps) for row in schedule.rows(step + 1)]
-    return [{"input_ids": list(examples[i].ids), "completion_mask": list(map(int, examples[i].trained))} for i in order]
+    return [
+        {"input_ids": [int(t) for t in examples[i].ids], "completion_mask": [int(t) for t in examples[i].trained]}
+        for i in order
+    ]
 
 
 def _held(device: Any) -> int:
