@@ -31,10 +31,11 @@ MAX_ATTACHED = 4
 
 
 class Desk:
-    """One device, one base, some overlays."""
+    """One device, one base, some overlays. With `to_shard` the device is to hold a share of the base (`engine/sharded.py`)."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, to_shard: bool = False) -> None:
         self.device = device
+        self.to_shard = to_shard
         self.base: LoadedBase | None = None
         self.fingerprint = ""
         # Attached overlays, least recently used first: fingerprint of the file -> PEFT's name.
@@ -53,7 +54,9 @@ class Desk:
         if self.base is not None and self.base.key == base_key(base.path, spec):
             return self.base, False
         self.clear()
-        self.base = load_base(base.path, spec, self.device)
+        # One that is to be sharded may be too large for the card: it is cut up from main memory.
+        place = torch.device("cpu") if self.to_shard else self.device
+        self.base = load_base(base.path, spec, place, self.to_shard)
         self._model, self.fingerprint = self.base.model, base.fingerprint
         return self.base, True
 

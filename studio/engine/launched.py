@@ -3,8 +3,9 @@
     accelerate launch --multi_gpu --num_processes 2 -m studio.engine run FOLDER
 
 (`overlay train RECIPE --processes 2` makes the folder, types that and follows it. For a run on the CPU `--multi_gpu` is right
-too: it means no more than "several", and the run's own device counts.) The first rank is an engine like any other, with a lease,
-a session and an ear for wishes; it alone writes. The others load, learn and keep nothing.
+too: it means no more than "several", and the run's own device counts. With `--use_fsdp` in its place the base is cut up among
+the ranks: `engine/sharded.py`.) The first rank is an engine like any other, with a lease, a session and an ear for wishes; it
+alone writes. The others load, learn and keep nothing.
 
 How it ends. Wishes are read by the first rank and obeyed by all at the same step. Ctrl-C in the launcher's terminal reaches all
 ranks: the first one takes it for a wish to stop and save, SIGTERM for one to pause, the others take no notice; the launcher
@@ -35,8 +36,9 @@ from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
 from studio.engine.load import pick_device
 from studio.engine.ranks import Ranks, check_launch, join
-from studio.engine.run import begin_overlay, prepare
+from studio.engine.run import begin_overlay, prepare, sampler
 from studio.engine.serve import RunOrders, Server, lease, log_into
+from studio.engine.sharded import check_sharding, take_over
 from studio.engine.train import Orders, train
 from studio.errors import BusyError, EngineError, StudioError
 from studio.models.bases import find_base
@@ -64,23 +66,27 @@ def take_part(workspace: Workspace, folder: Path, device: str = "", session: Pat
     """
     run = RunFolder(folder.resolve())
     try:
-        device = device or read_job(run).device
+        job = read_job(run)
+        device = device or job.device
         count = check_launch(os.environ, device, torch.cuda.device_count())
+        to_shard = take_over(os.environ) and count > 1
+        if to_shard:
+            check_sharding(job.recipe, os.environ)
         ranks = join(device, count)
         if not ranks.is_first:
-            return _follow(workspace, run, ranks, device)
-        return _lead(workspace, run, ranks, device, session)
+            return _follow(workspace, run, ranks, device, to_shard)
+        return _lead(workspace, run, ranks, device, session, to_shard)
     except StudioError as error:
         _log.error("%s %s", error.message, error.hint)
         return EXIT_FAILED
 
 
-def _lead(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, session: Path | None) -> int:
+def _lead(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, session: Path | None, to_shard: bool) -> int:
     """The first rank's part: that of an engine, for one run."""
     session = session or new_session(workspace, device)
     try:
         with lease(workspace, device, session):
-            server = Server(workspace, device, session)
+            server = Server(workspace, device, session, to_shard)
             signal.signal(signal.SIGINT, lambda *_: server.backlog.append(w.Stop(run=run.id)))
             files.remove(run.path / _LAST_WORDS)
             server.begin(run, ranks.count)
@@ -94,29 +100,31 @@ def _lead(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, sessi
         raise _busy(device) from error
 
 
-def _follow(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str) -> int:
+def _follow(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, to_shard: bool) -> int:
     """Any other rank's part: load, learn, keep nothing."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     ranks.told(0)
     failures: list[e.Failed] = []
     with log_into(run.log), watched(ranks, lambda _: None):
-        guarded(lambda: _learn(workspace, run, ranks, device), failures.append)
+        guarded(lambda: _learn(workspace, run, ranks, device, to_shard), failures.append)
         if not failures:
             return _leave(ranks)
     e.event_file(run.path / _LAST_WORDS).post(failures[0])
     return EXIT_FAILED
 
 
-def _learn(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str) -> None:
+def _learn(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, to_shard: bool) -> None:
     with _own_card(workspace, ranks, device) as card:
-        job, desk = read_job(run), Desk(pick_device(card))
+        job, desk = read_job(run), Desk(pick_device(card), to_shard)
         base = find_base(workspace, str(job.base))
         as_run = Comparison.of(workspace, base, job.recipe, desk).as_run
         loaded, _ = desk.lay_base(base, job.recipe.base)
         material, _ = prepare(job, workspace, loaded, _nothing)
         overlaid = begin_overlay(desk, as_run)
-        train(run, job.recipe, overlaid, material, _nothing, SharedOrders(ranks, Orders()), _nothing)
+        # A sharded base answers only if all its ranks do.
+        sample = sampler(loaded, job.recipe, _nothing) if to_shard else _nothing
+        train(run, job.recipe, overlaid, material, sample, SharedOrders(ranks, Orders()), _nothing)
 
 
 @contextlib.contextmanager

@@ -123,7 +123,9 @@ def _low(x_TI: Tensor, overlay: Overlay) -> Tensor:
 def _weight(base: Any, dtype: torch.dtype) -> Tensor:
     """W (O, I), unpacked if it is in four bits."""
     if isinstance(base, bnb.nn.Linear4bit):
-        return dequantize_4bit(base.weight.data, base.weight.quant_state).to(dtype)
+        # A sharded weight is an ordinary tensor while it is whole: its constants stay on the layer (`engine/sharded.py`).
+        constants = getattr(base.weight, "quant_state", base.quant_state)
+        return dequantize_4bit(base.weight.data, constants).to(dtype)
     weight: Tensor = base.weight
     return weight
 

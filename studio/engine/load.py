@@ -55,8 +55,8 @@ def base_key(path: Path, spec: BaseSpec) -> tuple[str, ...]:
     return (str(path.resolve()), spec.quantisation, str(spec.double_quantisation), spec.compute_dtype)
 
 
-def load_base(path: Path, spec: BaseSpec, device: torch.device) -> LoadedBase:
-    """Load the base in `path` as `spec` says, frozen, in evaluation mode.
+def load_base(path: Path, spec: BaseSpec, device: torch.device, to_shard: bool = False) -> LoadedBase:
+    """Load the base in `path` as `spec` says, frozen, in evaluation mode; `to_shard`: as `engine/sharded.py` needs it.
 
     Raises `BaseModelError` if transformers cannot make sense of it, `OutOfMemoryError` if it does not fit.
     """
@@ -66,7 +66,7 @@ def load_base(path: Path, spec: BaseSpec, device: torch.device) -> LoadedBase:
         model = AutoModelForCausalLM.from_pretrained(
             path,
             config=config_of(path),
-            quantization_config=quantisation_of(spec),
+            quantization_config=quantisation_of(spec, to_shard),
             dtype=DTYPES[spec.compute_dtype],
             device_map={"": device},
             attn_implementation=attention_of(path),
@@ -107,8 +107,8 @@ def attention_of(path: Path) -> str:
     return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
 
 
-def quantisation_of(spec: BaseSpec) -> BitsAndBytesConfig | None:
-    """What transformers is told; None for 16 bit."""
+def quantisation_of(spec: BaseSpec, to_shard: bool = False) -> BitsAndBytesConfig | None:
+    """What transformers is told; None for 16 bit. To be sharded, packed weights are stored under a floating-point type."""
     if spec.quantisation == "none":
         return None
     if spec.quantisation == "int8":
@@ -118,6 +118,7 @@ def quantisation_of(spec: BaseSpec) -> BitsAndBytesConfig | None:
         bnb_4bit_quant_type=spec.quantisation,
         bnb_4bit_use_double_quant=spec.double_quantisation,
         bnb_4bit_compute_dtype=DTYPES[spec.compute_dtype],
+        bnb_4bit_quant_storage=DTYPES[spec.compute_dtype] if to_shard else torch.uint8,
     )
 
 

@@ -8,9 +8,8 @@ That sum is ours and not DistributedDataParallel's, because an overlay is small 
 optimizer step says exactly what is meant. DDP would average where a sum is wanted, reduce at every micro-batch unless told not
 to, hold its buckets throughout, and want as many micro-batches on each rank as on every other.
 
-Sharding the base itself (FSDP, DeepSpeed) is refused by `check_launch`: the hand-written passes (`engine/lean.py`) read the
-matrices A, B and the packed 4-bit weights outside of any module's forward, where a sharded parameter is an empty one, and
-`bitsandbytes` keeps the constants of a packed weight beside it, where no sharding sees them.
+The base itself may be cut up among the ranks as well: `engine/sharded.py`. DeepSpeed and Megatron-LM, which want the whole loop
+to be theirs, are refused by `check_launch`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from studio.errors import EngineError, StudioError
 # While the first rank samples, saves or answers a question the others wait for it. That none of them is gone is watched
 # separately (`engine/launched.py`), so this need not be short.
 PATIENCE = timedelta(minutes=30)
-_SHARDING = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
+_OTHERS = {"DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
 
 
 @dataclass(frozen=True)
@@ -149,11 +148,11 @@ ALONE = Ranks()
 
 def check_launch(environment: Mapping[str, str], device: str, num_cards: int) -> int:
     """How many ranks the launcher has started, by the environment it made. Raises `StudioError` for what cannot be."""
-    for name, words in _SHARDING.items():
+    for name, words in _OTHERS.items():
         if environment.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
             raise StudioError(
-                f"{words} cannot be used: a base in 4 bits is not cut up, each card holds the whole of it.",
-                "Launch with --multi_gpu. A base too large for one card: `overlay fit` tells what to change.",
+                f"{words} cannot be used.",
+                "Launch with --multi_gpu, or with --use_fsdp for a base that is too large for one card.",
             )
     count = int(environment.get("WORLD_SIZE", "1"))
     if count != int(environment.get("LOCAL_WORLD_SIZE", str(count))):

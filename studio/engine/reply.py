@@ -17,6 +17,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from studio.engine.attention import for_answers
+from studio.engine.ranks import Ranks
+from studio.engine.sharded import is_sharded
 from studio.engine.template import render
 from studio.errors import DataError
 
@@ -100,13 +102,16 @@ def _tokens(model: torch.nn.Module, ids: list[int], sampling: Sampling, max_toke
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(sampling.seed)
     config: Any = model.config
-    cache = empty_cache(config.get_text_config())
+    cache, shared = empty_cache(config.get_text_config()), is_sharded(model)
     step_ids = torch.tensor([ids], device=device)
     for _ in range(max_tokens):
         logits_V = (
             model(input_ids=step_ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1].float()
         )
         token = _choose(logits_V, sampling, generator)
+        if shared:
+            # Every rank says it, for each needs the others' share of the base: none may end sooner.
+            (token,) = Ranks.here().told(token)
         yield token
         step_ids = torch.tensor([[token]], device=device)
 

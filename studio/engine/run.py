@@ -22,8 +22,10 @@ from studio.engine.load import LoadedBase
 from studio.engine.measure import memory
 from studio.engine.overlay import trainable
 from studio.engine.publish import save_adapter
+from studio.engine.ranks import Ranks
 from studio.engine.reply import Sampling, context_tokens, reply
 from studio.engine.row_cache import Progress, encoded_rows
+from studio.engine.sharded import shard
 from studio.engine.template import Coder, need_template
 from studio.engine.train import Emit, Material, Orders, Outcome, train
 from studio.errors import DataError
@@ -58,9 +60,10 @@ def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, em
     for warning in warnings(encoded, job.recipe, desk):
         emit(warning)
 
-    outcome = train(run, job.recipe, overlaid, material, _sampler(loaded, job.recipe, emit), orders, emit)
+    outcome = train(run, job.recipe, overlaid, material, sampler(loaded, job.recipe, emit), orders, emit)
 
-    comparison.keep(workspace, run.id)
+    if not desk.to_shard:
+        comparison.keep(workspace, run.id)
     if outcome.ending == "pause":
         emit(e.Paused(step=outcome.step))
     elif outcome.ending == "discard":
@@ -117,6 +120,8 @@ def begin_overlay(desk: Desk, recipe: Recipe) -> PeftModel:
     )
     prefer_varlen(model)
     compile_blocks(model, recipe.training.compile and not obstacle(desk.device))
+    if desk.to_shard:
+        shard(model, desk.device, Ranks.here())
     return overlaid
 
 
@@ -142,6 +147,10 @@ def warnings(encoded: Encoded, recipe: Recipe, desk: Desk) -> list[e.Warned]:
         found.append(e.Warned(message=f"{encoded.num_dropped} rows cannot be used: {encoded.first_problem}"))
     if desk.device.type == "cpu" and recipe.training.optimizer != "adamw_torch":
         found.append(e.Warned(message="On a CPU the optimiser is plain AdamW: 8-bit and paged states need a card."))
+    if desk.to_shard:
+        found.append(
+            e.Warned(message="The estimate is that of a whole base on each card: sharded, it takes less there.")
+        )
     if recipe.training.compile and (missing := obstacle(desk.device)):
         found.append(
             e.Warned(message=f"The layers run uncompiled: {missing}.", hint="Install it, or leave compile off.")
@@ -163,7 +172,9 @@ def _prepared(material: Material, encoded: Encoded, overlaid: PeftModel, num_par
     )
 
 
-def _sampler(loaded: LoadedBase, recipe: Recipe, emit: Emit) -> Callable[[PeftModel, int], None]:
+def sampler(loaded: LoadedBase, recipe: Recipe, emit: Emit) -> Callable[[PeftModel, int], None]:
+    """What answers the recipe's prompts at a step."""
+
     def sample(overlaid: PeftModel, step: int) -> None:
         if not recipe.keep.sample_prompts:
             return

@@ -67,13 +67,13 @@ def lease(workspace: Workspace, device: str, session: Path) -> Iterator[None]:
 class Server:
     """One engine at work."""
 
-    def __init__(self, workspace: Workspace, device: str, session: Path) -> None:
+    def __init__(self, workspace: Workspace, device: str, session: Path, to_shard: bool = False) -> None:
         self.workspace = workspace
         self.device = device
         self.inbox = w.wish_file(session / "wishes.jsonl")
         self.news = e.event_file(session / "events.jsonl")
         remember_cards()
-        self.desk = Desk(pick_device(device))
+        self.desk = Desk(pick_device(device), to_shard)
         self.backlog: deque[w.Wish] = deque()
         self.released = False
         self._attendants: set[tuple[int, float]] = set()
@@ -199,6 +199,11 @@ class Server:
 
     def answer_within(self, wish: w.Say, overlaid: PeftModel) -> None:
         """Answer between two steps, with the base in training: its own lane is "", the base alone None."""
+        if self.desk.to_shard:
+            raise BusyError(
+                "A run is in progress whose base is cut up among cards: it cannot answer.",
+                "Wait for its end, or pause it.",
+            )
         if not self.desk.holds(Path(wish.base), wish.quantisation, wish.compute_dtype) or any(
             lane for lane in wish.lanes
         ):

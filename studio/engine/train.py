@@ -28,6 +28,7 @@ from studio.engine.loss import LogitShape, supervised_loss
 from studio.engine.measure import memory, reset_peaks
 from studio.engine.overlay import delta_norm, trainable
 from studio.engine.ranks import ALONE, Ranks, make_accelerator
+from studio.engine.sharded import in_step
 from studio.engine.template import Example
 from studio.errors import DivergedError
 from studio.memory.correction import LEAST_STEPS
@@ -149,7 +150,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         num_supervised = sum(row.num_supervised for row in rows)
 
         loss = torch.zeros((), device=device)
-        for batch in batches:
+        for batch in in_step(overlaid, batches, ranks, material.layout):
             # Divided by the tokens of the whole step, not of the micro-batch or the rank: all weigh what they hold.
             part = learner(batch) / num_supervised
             accelerator.backward(part)
@@ -218,7 +219,8 @@ def evaluate(learner: nn.Module, material: Material, step: int, emit: Emit) -> N
     learner.eval()
     ranks, total = Ranks.here(), 0.0
     with torch.no_grad():
-        for batch in micro_batches(ranks.share(material.held_out), material.layout):
+        batches = micro_batches(ranks.share(material.held_out), material.layout)
+        for batch in in_step(learner, batches, ranks, material.layout):
             total += float(learner(batch))
     device = next(learner.parameters()).device
     total = float(ranks.total(torch.tensor(total, dtype=torch.float64, device=device)))

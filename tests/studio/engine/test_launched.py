@@ -155,9 +155,9 @@ def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_with_one_process(home
 
 def test_what_is_launched_but_cannot_be_is_told_and_nothing_is_begun(home, monkeypatch, caplog):
     run = create_run(home, made(home), device="cpu")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     assert take_part(home, run.path) == launched.EXIT_FAILED
-    assert "FSDP cannot be used" in caplog.text
+    assert "DeepSpeed cannot be used" in caplog.text
     assert run.events.read() == []
 
 

@@ -48,13 +48,12 @@ def launched(world, local=None, **settings):
 def test_as_many_ranks_as_were_launched():
     assert check_launch({}, "cpu", 0) == 1
     assert check_launch(launched(2), "cpu", 0) == 2
-    assert check_launch(launched(2, ACCELERATE_USE_FSDP="false"), "cuda-0", 2) == 2
+    assert check_launch(launched(2, ACCELERATE_USE_FSDP="true"), "cuda-0", 2) == 2
 
 
 @pytest.mark.parametrize(
     ("environment", "device", "words"),
     [
-        (launched(2, ACCELERATE_USE_FSDP="true"), "cuda-0", "FSDP"),
         (launched(2, ACCELERATE_USE_DEEPSPEED="true"), "cuda-0", "DeepSpeed"),
         (launched(4, 2), "cuda-0", "several computers"),
         (launched(3), "cuda-0", "3 processes need 3 cards; PyTorch finds 2"),
