@@ -3,9 +3,9 @@
     python -m tests.bench.step_memory                  Llama-3.1-8B, NF4, rank 16, 4,096 tokens, every layer checkpointed
     python -m tests.bench.step_memory --tokens 8192
 
-All three run dry (`studio.engine.trace`): their own code, on tensors without contents, with every living storage counted. The stock
-step is `model(input_ids, labels=...)` with fp32 adapters under autocast, as transformers' Trainer takes it; TRL's is its own head
-(`trl.trainer.utils.add_fused_lm_head`) with its 16-bit adapters. TRL is no dependency of the studio: `pip install trl`.
+All three run dry (`studio.engine.trace`): their own code, on tensors without contents, with every living storage counted. The
+stock step is `model(input_ids, labels=...)` with fp32 adapters under autocast, as transformers' Trainer takes it; TRL's its own
+head (`trl.trainer.utils.add_fused_lm_head`) with its 16-bit adapters. TRL is no dependency of the studio: `pip install trl`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def main() -> int:
     """Trace the three and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=4096)
-    parser.add_argument("--model", default="meta-llama/Llama-3.1-8B-Instruct", help="a model of resources/catalogue.json")
+    parser.add_argument(
+        "--model", default="meta-llama/Llama-3.1-8B-Instruct", help="a model of resources/catalogue.json"
+    )
     options = parser.parse_args()
     known = json.loads((RESOURCES / "catalogue.json").read_text(encoding="utf-8"))["models"]
     config = next(model["config"] for model in known if model["id"] == options.model)
@@ -40,7 +42,8 @@ def main() -> int:
             with contextlib.suppress(ModuleNotFoundError):
                 found[name] = _others(Path(folder), options.tokens, step)
     for name, size in found.items():
-        print(f"{name:22} {size / GIB:6.2f} GiB beyond base, adapter, gradients and optimizer | ours {found['ours'] / size:4.2f} x")
+        share = found["ours"] / size
+        print(f"{name:20} {size / GIB:6.2f} GiB beyond base, adapter, gradients and optimizer | ours: {share:4.2f} x")
     return 0
 
 
