@@ -50,6 +50,9 @@ class Result:
 
 def ours(options: argparse.Namespace, folder: Path) -> Result:
     """The engine's own loop, as a run uses it."""
+    # Loaded before memory is counted on either side: TRL needs them for its rows, we for ours.
+    import datasets  # noqa: F401
+    import pandas  # noqa: F401
     import torch
 
     from studio.engine.desk import Desk
