@@ -83,7 +83,12 @@ class BusyError(StudioError):
 
 
 class DiskFullError(StudioError):
-    """No room for what was to be written. What was there before is untouched."""
+    """No room for `needs_bytes` (0: nobody knows how much) in `folder`. What was there before is untouched."""
+
+    def __init__(self, message: str, hint: str = "", *, folder: str = "", needs_bytes: int = 0) -> None:
+        super().__init__(message, hint)
+        self.folder = folder
+        self.needs_bytes = needs_bytes
 
 
 class DamagedError(StudioError):

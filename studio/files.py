@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,10 @@ _LAST_WORDS_BYTES = 1 << 18
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, atomically and durably. Raises `DiskFullError`; the old file then still stands."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
         with full_disk_named(path.parent, len(data)):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
@@ -118,12 +118,11 @@ def new_folder(target: Path, *, needs_bytes: int = 0) -> Iterator[Path]:
     """
     if target.exists():
         raise StudioError(f"{target.name} exists already in {target.parent}.", "Choose another name.")
-    target.parent.mkdir(parents=True, exist_ok=True)
     need_room(target.parent, needs_bytes)
     temporary = temporary_beside(target)
-    temporary.mkdir()
     try:
         with full_disk_named(target.parent, needs_bytes):
+            temporary.mkdir(parents=True)
             yield temporary
             write_manifest(temporary)
             os.rename(temporary, target)
@@ -183,8 +182,11 @@ def sweep(folder: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Delete one file or folder for good; never follows a link out of it."""
+    """Delete one file or folder for good; never follows a link out of it. A folder vanishes whole: what is left of one
+    whose remover was killed has a name that `sweep` knows."""
     if path.is_dir() and not path.is_symlink():
+        if not _TEMPORARY.match(path.name):
+            path = path.rename(temporary_beside(path))
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -275,26 +277,31 @@ def need_room(folder: Path, needs_bytes: int) -> None:
 
 
 @contextlib.contextmanager
-def room_for_last_words(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold some space back in `folder` for as long as the block lasts; the function yielded gives it free.
+def room_for_last_words(folder: Path) -> Iterator[None]:
+    """Hold some space back in `folder` until the block is left, in whatever way.
 
-    On a full disk there is else no room left to say that it is full.
+    On a full disk there is else no room left to say that it is full. Raises `DiskFullError` if it is so already.
     """
     reserve = folder / ".reserve"
     write_bytes(
         reserve, os.urandom(_LAST_WORDS_BYTES)
     )  # random: a compressing file system would store zeros in nothing
     try:
-        yield lambda: reserve.unlink(missing_ok=True)
+        yield
     finally:
         reserve.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def full_disk_named(folder: Path, needs_bytes: int = 0) -> Iterator[None]:
-    """Turn whatever a library raises on a full disk into `DiskFullError`."""
+    """Turn whatever a library raises on a full disk into `DiskFullError`, which tells of all the `needs_bytes`."""
     try:
         yield
+    except DiskFullError as error:
+        # One file of a folder did not find room: who makes room must make it for the whole folder.
+        if needs_bytes > error.needs_bytes:
+            raise _disk_full(folder, needs_bytes) from error
+        raise
     except StudioError:
         raise
     except Exception as error:
@@ -318,6 +325,8 @@ def _disk_full(folder: Path, needs_bytes: int) -> DiskFullError:
     return DiskFullError(
         f"The disk that holds {folder} is full:{needs} {readable_bytes(free)} are free.",
         f"Free at least {readable_bytes(max(needs_bytes - free, _FULL_BELOW_BYTES))} there, then go on.",
+        folder=str(folder),
+        needs_bytes=needs_bytes,
     )
 
 

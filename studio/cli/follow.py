@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from studio.cli.output import Output, ProgressBar, readable_seconds
-from studio.errors import EngineError, StudioError
+from studio.errors import DiskFullError, EngineError, StudioError
 from studio.files import readable_bytes
 from studio.places import Workspace
 from studio.runs import events as e
@@ -102,6 +102,10 @@ def raise_failure(ending: e.Event, run: RunFolder) -> None:
         told = run.state().ending
         assert told is not None
         raise EngineError(told.message, f"{told.hint} The log: {run.log}")
+    if isinstance(ending, e.Paused) and ending.cause:
+        told = run.state().ending
+        assert told is not None
+        raise DiskFullError(told.message, told.hint, folder=ending.folder, needs_bytes=ending.needs_bytes)
     _raise_failed(ending)
 
 

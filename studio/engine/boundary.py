@@ -14,7 +14,7 @@ from studio.runs.events import Failed
 _log = logging.getLogger(__name__)
 
 
-def guarded(action: Callable[[], None], failed: Callable[[Failed], None]) -> bool:
+def guarded(action: Callable[[], None], failed: Callable[[Failed], object]) -> bool:
     """Run `action`; on an error call `failed` with its event. Returns whether the process may go on being used."""
     try:
         action()

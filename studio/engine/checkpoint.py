@@ -13,6 +13,7 @@ into it; older ones go only after the new one was read back and found whole.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from studio import files
 from studio.engine.overlay import load_tensors, save_tensors, trainable
 from studio.errors import ChangedError, DamagedError
+from studio.runs.events import Warned
 from studio.runs.folder import RunFolder
 
 _SMALL_FILES_BYTES = 1 << 20  # generators, numbers, the manifest
+_GOES_ON = "The run goes on from the newest checkpoint that is whole."
 
 
 def save(
@@ -61,13 +64,29 @@ def save(
     return target
 
 
-def newest(run: RunFolder) -> tuple[int, Path] | None:
-    """The newest checkpoint that is whole. Damaged ones are set aside by name, not deleted."""
+def newest(run: RunFolder, warn: Callable[[Warned], None] = lambda _: None) -> tuple[int, Path] | None:
+    """The newest checkpoint that is whole. Damaged ones are told of and set aside by name, not deleted."""
     for step, folder in reversed(run.checkpoints()):
-        if not files.damage(folder):
+        problems = files.damage(folder)
+        if not problems:
             return step, folder
+        warn(
+            Warned(
+                message=f"The checkpoint of step {step} is set aside as checkpoints/damaged/{folder.name}: {problems[0]}",
+                hint=_GOES_ON,
+            )
+        )
         files.move_to(folder, folder.parent / "damaged")
     return None
+
+
+def sweep(run: RunFolder, warn: Callable[[Warned], None]) -> None:
+    """Remove what a killed engine left half-made in the run's folder, and tell of it. No other engine may be at the run."""
+    for place in (run.path, run.checkpoint(0).parent):
+        for path in files.sweep(place):
+            # `.step-000006.tmp-0a1b2c3d` was to become `step-000006`, or had been it.
+            name = path.name[1:].rpartition(".tmp-")[0]
+            warn(Warned(message=f"What an engine that was killed left of {name} is removed.", hint=_GOES_ON))
 
 
 def restore(run: RunFolder, folder: Path, model: torch.nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> int:
@@ -75,7 +94,7 @@ def restore(run: RunFolder, folder: Path, model: torch.nn.Module, optimizer: Opt
     state = files.read_json(folder / "state.json")
     changed = [name for name, value in run.job["inputs"].items() if state["inputs"].get(name) != value]
     if changed:
-        raise ChangedError(f"This checkpoint belongs to another {changed[0]}.", "Start a new run.")
+        raise ChangedError(f"This checkpoint belongs to another {' and another '.join(changed)}.", "Start a new run.")
     load_tensors(model, folder / "adapter.safetensors")
     _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"), state["optimizer"])
     schedule.load_state_dict({**schedule.state_dict(), "last_epoch": state["schedule"]["last_epoch"]})

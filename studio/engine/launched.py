@@ -49,7 +49,7 @@ from studio.runs.create import read_job
 from studio.runs.engine import new_session
 from studio.runs.folder import RunFolder
 from studio.runs.processes import is_alive, own_start
-from studio.runs.state import Status
+from studio.runs.state import RunState, Status
 
 PULSE_SECONDS = 1.0
 GRACE_SECONDS = 5.0
@@ -95,7 +95,7 @@ def _lead(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, sessi
             with watched(ranks, lambda index: _end(run, _lost(index, ranks.count))):
                 orders = SharedOrders(ranks, RunOrders(run, server))
                 server.carry_out(run, orders, lambda failed: _end(run, failed))
-                return EXIT_FAILED if run.state().status is Status.FAILED else _leave(ranks)
+                return EXIT_FAILED if _ended_alone(run.state()) else _leave(ranks)
     except Timeout as error:
         raise _busy(device) from error
 
@@ -156,6 +156,11 @@ def _end(run: RunFolder, failed: e.Failed) -> None:
     """Give the run its last word: where the failure is that another rank is gone, the one which that rank has left."""
     words = [word for word in e.event_file(run.path / _LAST_WORDS).read() if isinstance(word, e.Failed)]
     run.end(words[0] if words and failed.kind == EngineError("").kind else failed)
+
+
+def _ended_alone(state: RunState) -> bool:
+    """Whether the first rank alone knows that the run has ended: the others then wait for it in a collective."""
+    return state.status is Status.FAILED or bool(state.ending and state.ending.cause)
 
 
 def _leave(ranks: Ranks) -> int:

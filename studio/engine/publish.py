@@ -22,19 +22,24 @@ from studio.runs.folder import RunFolder
 
 
 def save_adapter(run: RunFolder, overlaid: PeftModel, tokenizer: Any) -> None:
-    """Write `run.adapter`. Raises `DivergedError` rather than keep an adapter with a NaN in it."""
+    """Write `run.adapter`. Raises `DivergedError` rather than keep an adapter with a NaN in it, `DiskFullError`."""
     tensors = {
         name: value.detach().to("cpu", torch.float32).contiguous()
         for name, value in get_peft_model_state_dict(overlaid, adapter_name=NAME).items()
     }
     if not all_finite(tensors):
         raise DivergedError("The adapter holds numbers that are none.", "Go on from an earlier checkpoint.")
-    with files.new_folder(run.adapter) as folder:
+    with files.new_folder(run.adapter, needs_bytes=_needed_bytes(run, tensors)) as folder:
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         files.write_text(folder / "adapter_config.json", json.dumps(_config(run, overlaid), indent=2) + "\n")
         tokenizer.save_pretrained(folder)
         files.write_text(folder / "README.md", card(run))
         write_sidecar(folder, **facts(run))
+
+
+def _needed_bytes(run: RunFolder, tensors: dict[str, torch.Tensor]) -> int:
+    tokenizer = Path(str(run.job["base"]["path"])).glob("tokenizer*")
+    return sum(tensor.nbytes for tensor in tensors.values()) + sum(path.stat().st_size for path in tokenizer)
 
 
 def _config(run: RunFolder, overlaid: PeftModel) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +33,7 @@ from studio.models.bases import find_base
 from studio.places import Workspace
 from studio.recipe.recipe import Recipe
 from studio.runs import events as e
-from studio.runs.create import TrainJob, read_job, refuse_changes
+from studio.runs.create import TrainJob, read_job, refuse_changes, refuse_full_disk
 from studio.runs.folder import RunFolder
 
 SAMPLE_TOKENS = 80
@@ -46,6 +45,7 @@ def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, em
     job = read_job(run)
     emit(e.PhaseEntered(name="checking"))
     refuse_changes(workspace, run)
+    refuse_full_disk(run)
     base = find_base(workspace, str(job.base))
     comparison = Comparison.of(workspace, base, job.recipe, desk)
     emit = comparison.heard(emit)
@@ -189,11 +189,9 @@ def sampler(loaded: LoadedBase, recipe: Recipe, emit: Emit) -> Callable[[PeftMod
 
 def keep_adapter(run: RunFolder, workspace: Workspace, overlaid: PeftModel, loaded: LoadedBase) -> str:
     """Save the adapter in the run's folder, then take it into the library; returns its name there."""
+    # A run stopped and then gone on with: its newer adapter takes the older one's place, which goes to the trash.
+    older = [adapter for adapter in shelf.list_adapters(workspace) if adapter.run == run.id]
     if run.adapter.exists():
-        # A run stopped and then gone on with: its newer adapter takes the older one's place, which goes to the trash.
-        shutil.rmtree(run.adapter)
+        files.remove(run.adapter)
     save_adapter(run, overlaid, loaded.tokenizer)
-    for older in shelf.list_adapters(workspace):
-        if older.run == run.id:
-            shelf.remove(workspace, older.name)
-    return shelf.adopt(workspace, Path(run.adapter), run.name).name
+    return shelf.adopt(workspace, Path(run.adapter), run.name, instead_of=older).name

@@ -25,7 +25,7 @@ from studio.engine.measure import remember_cards
 from studio.engine.reply import Reply, Sampling, last_is_question, reply
 from studio.engine.run import perform
 from studio.engine.train import Orders
-from studio.errors import BusyError, DataError
+from studio.errors import BusyError, DataError, DiskFullError
 from studio.models.bases import find_base
 from studio.places import Workspace
 from studio.recipe.recipe import Base as BaseSpec
@@ -133,11 +133,9 @@ class Server:
 
     def begin(self, run: RunFolder, num_processes: int = 1) -> None:
         """Record that this process has taken the run up."""
-        # Only the engine that holds the run writes here: what lies half-made is of one that was killed.
-        for place in (run.path, run.checkpoint(0).parent):
-            files.sweep(place)
+        checkpoint.sweep(run, run.events.post)
         pid, process_started = own_start()
-        saved = checkpoint.newest(run)
+        saved = checkpoint.newest(run, run.events.post)
         from_step = saved[0] if saved else 0
         run.events.post(
             e.Started(
@@ -152,18 +150,18 @@ class Server:
     def carry_out(self, run: RunFolder, orders: Orders, end: Callable[[e.Failed], object] | None = None) -> bool:
         """Do a run that was begun; returns whether this process may be used further. A failure is told to `end`, if there is
         one, else to the run."""
-        with log_into(run.log), files.room_for_last_words(run.path) as make_room:
-
-            def failed(event: e.Failed) -> None:
-                make_room()
-                (end or run.end)(event)
-
-            usable = guarded(lambda: self._perform(run, orders), failed)
+        with log_into(run.log):
+            usable = guarded(lambda: self._perform(run, orders), end or run.end)
         self.news.post(e.RunEnded(run=run.id))
         return usable
 
     def _perform(self, run: RunFolder, orders: Orders) -> None:
-        perform(run, self.workspace, self.desk, orders, run.events.post)
+        """Do the run. A full disk pauses it: with room, it can go on."""
+        try:
+            with files.room_for_last_words(run.path):
+                perform(run, self.workspace, self.desk, orders, run.events.post)
+        except DiskFullError as error:
+            run.end(paused(run, error))
 
     def test_fit(self, wish: w.TestFit) -> bool:
         """Try whether a run fits; returns whether this process may be used further."""
@@ -247,6 +245,18 @@ class Server:
 
     def _ask_failed(self, wish: w.Say, failed: e.Failed) -> None:
         self.news.post(e.AskFailed(ask=wish.ask, message=failed.message, hint=failed.hint))
+
+
+def paused(run: RunFolder, error: DiskFullError) -> e.Paused:
+    """The last word for now of a run that met a full disk: what it needs and where, and from which step it goes on."""
+    saved = checkpoint.newest(run)
+    return e.Paused(
+        step=saved[0] if saved else 0,
+        cause=error.message,
+        hint=error.hint,
+        folder=error.folder,
+        needs_bytes=error.needs_bytes,
+    )
 
 
 class RunOrders(Orders):

@@ -10,7 +10,7 @@ import contextlib
 import difflib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,18 +112,27 @@ def base_for(workspace: Workspace, adapter: Adapter) -> Base:
 # --- taking in -----------------------------------------------------------------------------------------------------
 
 
-def adopt(workspace: Workspace, folder: Path, name: str) -> Adapter:
+def adopt(workspace: Workspace, folder: Path, name: str, *, instead_of: Sequence[Adapter] = ()) -> Adapter:
     """Copy the adapter in `folder` (of a run, say) into the library under `name`, or the next free name like it.
+
+    Those of the library that it stands `instead_of` go to the trash once it is there, and their names are free for it.
 
     Raises `AdapterError` if it is none, `DiskFullError` if there is no room; the library is then as before.
     """
     read(folder)
     sources = [folder / file for file in _FILES if (folder / file).is_file()]
     with _lock(workspace):
-        target = files.free_name(workspace.adapters, files.safe_name(name, "adapter"))
+        files.sweep(workspace.adapters)
+        wanted = files.safe_name(name, "adapter")
+        target = files.free_name(workspace.adapters, wanted)
         with files.new_folder(target, needs_bytes=sum(path.stat().st_size for path in sources)) as building:
             for source in sources:
                 shutil.copyfile(source, building / source.name)
+        for older in instead_of:
+            files.move_to(older.path, workspace.trash)
+        if instead_of and target.name != wanted:
+            target = target.rename(files.free_name(workspace.adapters, wanted))
+            files.sync_folder(workspace.adapters)
     return read(target)
 
 

@@ -17,6 +17,7 @@ from studio.places import Workspace
 from studio.recipe.check import check
 from studio.recipe.recipe import Recipe
 from studio.recipe.toml import from_dict, resolve_data, to_dict
+from studio.runs import events as e
 from studio.runs.folder import RunFolder
 from studio.runs.wishes import TestFit
 
@@ -107,6 +108,13 @@ def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
             f"The {' and the '.join(changed)} of {run.name} changed since it began: going on would be another experiment.",
             "Put the old files back, or start a new run.",
         )
+
+
+def refuse_full_disk(run: RunFolder) -> None:
+    """Raise `DiskFullError` if the run last paused for want of room, and there is still less of it than it wanted."""
+    telling = [event for event in run.events.read() if isinstance(event, e.Paused | e.CheckpointSaved)]
+    if telling and isinstance(telling[-1], e.Paused) and telling[-1].needs_bytes:
+        files.need_room(Path(telling[-1].folder), telling[-1].needs_bytes)
 
 
 def inputs(base: Base, data: Path) -> dict[str, str]:

@@ -149,9 +149,16 @@ class Warned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Paused(Event):
-    """The user wants the card for something else; the run goes on from `step`."""
+    """The user wants the card for something else, or the disk is full; the run goes on from `step`.
+
+    For a full disk `cause` says so, `hint` what to do, and `needs_bytes` (0: unknown) are wanted in `folder`.
+    """
 
     step: int
+    cause: str = ""
+    hint: str = ""
+    folder: str = ""
+    needs_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,10 +29,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a run is not running: what happened and what to do."""
+    """Why a run is not running: what happened and what to do. `cause` is what made a run pause that nobody paused."""
 
     message: str
     hint: str = ""
+    cause: str = ""
 
 
 @dataclass
@@ -164,9 +165,12 @@ class RunState:
                     f"Stopped at step {event.step}." if saved else f"Stopped at step {event.step} without saving.",
                     "Resume goes on from there." if saved else "Resume goes on from the last checkpoint.",
                 )
-            case e.Paused(step=step):
+            case e.Paused(step=step, cause=cause, hint=hint):
                 self.status = Status.PAUSED
                 self.ending = Ending(f"Paused at step {step}. The card is free.", "Resume goes on from there.")
+                if cause:
+                    message = f"Paused at step {self.step}. {cause}"
+                    self.ending = Ending(message, f"{hint} Resume goes on from step {step}.", cause)
             case e.Failed(message=message, hint=hint):
                 self.status, self.ending = Status.FAILED, Ending(message, hint)
             case e.Died():

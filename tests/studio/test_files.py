@@ -40,14 +40,15 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
         files.inside(tmp_path / "root", "link/secret")
 
 
+def no_room(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     files.write_json(path, {"x": 1})
 
-    def full(_descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", no_room)
     with pytest.raises(DiskFullError, match="is full"):
         files.write_json(path, {"x": 2})
     assert files.read_json(path)["x"] == 1
@@ -58,6 +59,29 @@ def test_a_real_full_disk_is_named(tmp_path):
     """/dev/full answers every write as a full disk does."""
     with pytest.raises(DiskFullError), files.full_disk_named(tmp_path), open("/dev/full", "wb", buffering=0) as file:
         file.write(b"x")
+
+
+def test_a_file_without_room_asks_for_the_room_of_its_whole_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", no_room)
+    with (
+        pytest.raises(DiskFullError, match=r"7\.0 kB are needed") as caught,
+        files.new_folder(tmp_path / "a", needs_bytes=7000) as folder,
+    ):
+        files.write_text(folder / "x", "1")
+    assert (caught.value.folder, caught.value.needs_bytes) == (str(tmp_path), 7000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_remover_is_killed_has_no_name_any_more(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_text("1")
+    monkeypatch.setattr(os, "unlink", no_room)
+    with pytest.raises(OSError, match="No space"):
+        files.remove(tmp_path / "a")
+    monkeypatch.undo()
+    assert not (tmp_path / "a").exists()
+    assert len(files.sweep(tmp_path)) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

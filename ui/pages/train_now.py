@@ -258,6 +258,8 @@ class EndingCard(Card):
         match state.status:
             case Status.FINISHED:
                 return tr("Finished after {0}").format(duration(seconds_trained(state)))
+            case Status.PAUSED if state.ending and state.ending.cause:
+                return tr("Paused at step {0}").format(step)
             case Status.PAUSED:
                 return tr("Paused at step {0}. The card is free.").format(step)
             case Status.STOPPED:
@@ -268,7 +270,7 @@ class EndingCard(Card):
 
     def _sentence(self, state: RunState) -> str:
         if state.status is Status.PAUSED and state.ending:
-            return state.ending.hint
+            return f"{state.ending.cause} {state.ending.hint}".strip()
         if state.status is not Status.FINISHED:
             ending = state.ending
             return f"{ending.message} {ending.hint}".strip() if ending else ""

@@ -17,7 +17,7 @@ from studio.chat.sampling import Sampling
 from studio.cli.asking import Question, ask
 from studio.cli.follow import InternalError, follow_job, follow_run
 from studio.cli.output import Output
-from studio.errors import EngineError, StudioError
+from studio.errors import DiskFullError, EngineError, StudioError
 from studio.runs import events as e
 from studio.runs import wishes as w
 from studio.runs.engine import Engine
@@ -67,6 +67,19 @@ def run(tmp_path: Path) -> RunFolder:
 
 def output() -> Output:
     return Output(io.StringIO(), io.StringIO())
+
+
+def test_a_run_paused_by_a_full_disk_is_told_as_what_the_user_can_mend(tmp_path: Path, run: RunFolder) -> None:
+    script = 'begin(); events.post(e.Paused(step=2, cause="The disk is full.", hint="Free 1 GB.", needs_bytes=7))'
+    seen: list[e.Event] = []
+    with (
+        engine_like(tmp_path / "session", run.path, script) as engine,
+        pytest.raises(DiskFullError, match="The disk is full") as caught,
+    ):
+        follow_run(run, run.events, engine, output(), seen.append)
+    assert caught.value.needs_bytes == 7
+    assert "Free 1 GB. Resume goes on from step 2." in caught.value.hint
+    assert isinstance(seen[-1], e.Paused)
 
 
 def test_a_run_is_followed_to_its_end(tmp_path: Path, run: RunFolder) -> None:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from studio import files
 from studio.engine import checkpoint
 from studio.engine.train import make_optimizer, make_rate
-from studio.errors import ChangedError
+from studio.errors import ChangedError, DamagedError, DiskFullError
 from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder
+from tests.studio.engine.file_operations import IN_NEED_OF_ROOM, at_operation, full, intercepted, operations
 
 NUM_STEPS = 12
 
@@ -98,6 +100,43 @@ def test_a_checkpoint_without_one_of_its_parts_is_none(run, missing):
     (folder / missing).unlink()
     assert checkpoint.newest(run)[0] == 1
     assert not folder.exists()
+
+
+def test_without_room_at_any_operation_the_checkpoints_before_stay_and_the_need_is_told(run):
+    trainee = Trainee("torch")
+    trainee.steps(0, 3)
+
+    def save(step):
+        return checkpoint.save(run, step, trainee.model, trainee.optimizer, trainee.rate, keep=2)
+
+    size = sum(path.stat().st_size for path in save(1).rglob("*"))
+    save(2)
+    made = operations(lambda: save(3))
+    kept = made.index("rename")  # from here on the new one is there
+    files.remove(run.checkpoint(3))
+    for number, name in enumerate(made[: kept + 1], 1):
+        if name not in IN_NEED_OF_ROOM or (name == "mkdir" and number != made.index("mkdir") + 1):
+            continue  # of the folders one alone is new
+        with pytest.raises(DiskFullError, match="are needed") as caught, intercepted(at_operation(number, full)):
+            save(3)
+        assert caught.value.needs_bytes > size / 2
+        assert [step for step, _ in run.checkpoints()] == [2], name
+        assert not files.damage(run.checkpoint(2))
+        assert not list(run.path.rglob(".*"))
+    save(3)
+    assert [step for step, _ in run.checkpoints()] == [2, 3]
+
+
+def test_older_checkpoints_go_only_when_the_new_one_was_read_back(run, monkeypatch):
+    trainee = Trainee("torch")
+    trainee.steps(0, 1)
+    for step in (1, 2):
+        checkpoint.save(run, step, trainee.model, trainee.optimizer, trainee.rate, keep=2)
+    monkeypatch.setattr(files, "damage", lambda _: ["x has been changed or damaged."])
+    with pytest.raises(DamagedError, match="step 3"):
+        checkpoint.save(run, 3, trainee.model, trainee.optimizer, trainee.rate, keep=2)
+    monkeypatch.undo()
+    assert [step for step, path in run.checkpoints() if not files.damage(path)] == [1, 2, 3]
 
 
 TOO_LARGE = """

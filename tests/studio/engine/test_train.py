@@ -256,11 +256,17 @@ def test_only_the_wanted_checkpoints_are_kept(workspace, tiny_base, rows_file):
     assert [step for step, _ in run.checkpoints()] == [outcome.step - 1, outcome.step]
 
 
-def test_a_changed_dataset_is_refused_by_name(workspace, tiny_base, rows_file):
-    made = recipe(tiny_base, rows_file)
+@pytest.mark.parametrize("changed", ["dataset", "base", "chat template"])
+def test_a_changed_input_is_refused_by_name(workspace, tmp_path, rows_file, changed):
+    base = write_base(tmp_path / "base")
+    made = recipe(base, rows_file)
     run, _, _ = run_it(workspace, made, StopAfter(2, "pause"))
-    rows_file.write_text(rows_file.read_text() + rows_file.read_text(), encoding="utf-8")
-    with pytest.raises(ChangedError, match="dataset"):
+    if changed == "base":
+        write_base(tmp_path / "base", seed=1)
+    else:
+        path = rows_file if changed == "dataset" else base / "chat_template.jinja"
+        path.write_text(path.read_text() + path.read_text(), encoding="utf-8")
+    with pytest.raises(ChangedError, match=f"The {changed} of tiny changed"):
         run_it(workspace, made, run=run)
 
 

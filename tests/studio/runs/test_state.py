@@ -72,6 +72,7 @@ def test_steps_taken_again_after_a_crash_are_shown_once():
     ("event", "status", "said"),
     [
         (e.Paused(step=3), Status.PAUSED, "card is free"),
+        (e.Paused(step=0, cause="The disk is full.", hint="Free some."), Status.PAUSED, "step 1. The disk is full."),
         (e.Stopped(step=3, saved=True, adapter="a"), Status.STOPPED, "Stopped at step 3"),
         (e.Stopped(step=3, saved=False), Status.STOPPED, "without saving"),
         (e.Failed(kind="data", message="No rows.", hint="Add some."), Status.FAILED, "No rows."),

@@ -139,6 +139,7 @@ ENDINGS = [
     (e.Stopped(step=120, saved=True, adapter="pirate v1"), "Stopped at step 120", "from there", {"Resume", "Chat with it"}),
     (e.Stopped(step=120, saved=False), "Stopped at step 120", "last checkpoint", {"Resume"}),
     (e.Paused(step=120), "Paused at step 120. The card is free.", "Resume goes on", {"Resume"}),
+    (e.Paused(step=100, cause="No room.", hint="Free 1 GB."), "Paused at step 120", "No room. Free 1 GB. Resume", {"Resume"}),
     (e.Failed(kind="x", message=f"Too little {HOSTILE}.", hint="Lower it.", step=120), "Failed at step 120", HOSTILE, {"Resume"}),
     (e.Died(exit_code=None, signal="SIGKILL", last_lines=[]), "Interrupted at step 120", "step 100", {"Resume"}),
 ]  # fmt: skip
