@@ -258,6 +258,8 @@ class Conductor(QObject):
             self._state.noticed.emit("ok", sentence, self.tr("Chat with it beside its base."))
         elif isinstance(event, e.Failed | e.Died) and ending is not None:
             self._state.noticed.emit("bad", f"{view.folder.name}: {ending.message}", ending.hint)
+        elif isinstance(event, e.MicroBatchHalved) and ending is not None:
+            self._state.noticed.emit("warn", f"{view.folder.name}: {ending.message}", ending.hint)
 
     # --- the tour --------------------------------------------------------------------------------------------------
 

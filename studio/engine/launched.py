@@ -47,6 +47,7 @@ from studio.runs.create import read_job
 from studio.runs.engine import new_session
 from studio.runs.folder import RunFolder
 from studio.runs.processes import is_alive, own_start
+from studio.runs.rescue import job_in_force
 from studio.runs.state import Status
 
 PULSE_SECONDS = 1.0
@@ -110,7 +111,7 @@ def _follow(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str) -> 
 
 def _learn(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str) -> None:
     with _own_card(workspace, ranks, device) as card:
-        job, desk = read_job(run), Desk(pick_device(card))
+        job, desk = job_in_force(run), Desk(pick_device(card))
         base = find_base(workspace, str(job.base))
         as_run = Comparison.of(workspace, base, job.recipe, desk).as_run
         loaded, _ = desk.lay_base(base, job.recipe.base)
