@@ -258,7 +258,7 @@ class Conductor(QObject):
             self._state.noticed.emit("ok", sentence, self.tr("Chat with it beside its base."))
         elif isinstance(event, e.Failed | e.Died) and ending is not None:
             self._state.noticed.emit("bad", f"{view.folder.name}: {ending.message}", ending.hint)
-        elif isinstance(event, e.Paused) and event.cause and ending is not None:
+        elif ending is not None and (ending.cause or isinstance(event, e.MicroBatchHalved)):
             self._state.noticed.emit("warn", f"{view.folder.name}: {ending.message}", ending.hint)
 
     # --- the tour --------------------------------------------------------------------------------------------------

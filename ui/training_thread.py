@@ -35,13 +35,15 @@ PULSE_SECONDS = 2.0
 
 @dataclass
 class _Followed:
-    """A run whose event file is being read, and the process that is at it; `pid` is None until one has begun."""
+    """A run whose event file is being read, and the process that is at it; `pid` is None until one has begun. One that
+    `is_to_go_on` waits for its engine to end, and for the next one."""
 
     run: RunFolder
     mailbox: Mailbox[e.Event]
     device: str
     pid: int | None
     process_started: float
+    is_to_go_on: bool = False
 
 
 class TrainingThread(QThread):
@@ -214,6 +216,17 @@ class TrainingThread(QThread):
         if gone:
             self._engine = None
             self.engine_changed.emit("gone")
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Have a new engine take up what the one that has ended left for it."""
+        for followed in self._followed.values():
+            if followed.is_to_go_on:
+                followed.is_to_go_on = False
+                try:
+                    self._ensure_engine().post(w.Train(folder=str(followed.run.path)))
+                except StudioError as error:
+                    self.refused.emit("train", error)
 
     def _feel_pulse(self, followed: _Followed) -> None:
         """Give a run of somebody else's engine its last word, if that engine is gone without one."""
@@ -233,6 +246,9 @@ class TrainingThread(QThread):
             if isinstance(event, e.Started):
                 followed.device, followed.pid = event.device, event.pid
                 followed.process_started = event.process_started
+            if isinstance(event, e.MicroBatchHalved):
+                # An engine of somebody else's is followed by whoever started it.
+                followed.is_to_go_on = self._engine is not None and self._engine.pid == followed.pid
             self.run_event.emit(run_id, event)
             if isinstance(event, e.ENDINGS):
                 self._followed.pop(run_id, None)

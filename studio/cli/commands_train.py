@@ -90,10 +90,21 @@ def do_run(workspace: Workspace, run: RunFolder, device: str, output: Output, nu
         with sent_home(launch(workspace, run, device, num_processes)) as engine:
             ending = follow_run(run, events, engine, output, show)
     else:
-        with engine_for(workspace, device) as engine:
-            refuse_busy(engine, workspace)
-            ending = follow_from_here(run, engine, output)
+        ending = _follow_rescued(workspace, run, device, output)
     tell_ending(ending, run, output)
+
+
+def _follow_rescued(workspace: Workspace, run: RunFolder, device: str, output: Output) -> e.Event:
+    """Follow the run through as many engines as it takes: one that ran out of memory leaves it to the next."""
+    with engine_for(workspace, device) as engine:
+        refuse_busy(engine, workspace)
+        ending = follow_from_here(run, engine, output)
+    while isinstance(ending, e.MicroBatchHalved):
+        # One that is not ours ends by itself all the same, and gives its memory back only then.
+        engine.wait(RELEASE_SECONDS)
+        with engine_for(workspace, device) as engine:
+            ending = follow_from_here(run, engine, output)
+    return ending
 
 
 def follow_from_here(run: RunFolder, engine: Engine, output: Output, leave_out: type[e.Event] | None = None) -> e.Event:

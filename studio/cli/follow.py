@@ -74,7 +74,8 @@ def sent_home(engine: Engine) -> Iterator[Engine]:
 def follow_run(
     run: RunFolder, events: Mailbox[e.Event], engine: Engine, output: Output, show: Callable[[e.Event], None]
 ) -> e.Event:
-    """Hand each new event to `show` until the run ends; returns its last. Ctrl-C stops the run and saves it.
+    """Hand each new event to `show` until the run ends, or its process with `MicroBatchHalved`; returns the last event. Ctrl-C
+    stops the run and saves it.
 
     Raises what `raise_failure` raises if the run failed or its engine died.
     """
@@ -112,7 +113,7 @@ def raise_failure(ending: e.Event, run: RunFolder) -> None:
 def _show_all(events: Mailbox[e.Event], show: Callable[[e.Event], None]) -> e.Event | None:
     for event in events.read():
         show(event)
-        if isinstance(event, e.ENDINGS):
+        if isinstance(event, e.LAST_WORDS):
             return event
     return None
 
@@ -158,6 +159,8 @@ class RunReporter:
                 say(f"Step {event.step}: loss on held-out rows {event.loss:.3f}")
             case e.Warned():
                 say(f"Note: {event.message} {event.hint}".rstrip())
+            case e.MicroBatchHalved():
+                say(f"Note: {self._state.warnings[-1].message} Going on from the last checkpoint ...")
 
     def _show_step(self, bar: ProgressBar, event: e.StepTaken) -> None:
         left = self._state.seconds_left

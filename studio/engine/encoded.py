@@ -106,6 +106,7 @@ class Encoded:
     first_problem: str
     num_tokens: int
     num_supervised: int
+    longest: int
 
 
 class EncodedFile:
@@ -133,4 +134,5 @@ class EncodedFile:
             first_problem=self._table["problem"][int(dropped[0])].as_py() if len(dropped) else "",
             num_tokens=int(lengths[is_ours].sum()),
             num_supervised=int(num_supervised[is_ours].sum()),
+            longest=int(lengths[is_ours].max(initial=0)),
         )

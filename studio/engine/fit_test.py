@@ -19,6 +19,7 @@ import torch
 
 from studio import files
 from studio.engine.batches import MicroBatch, Schedule, micro_batches
+from studio.engine.boundary import is_out_of_memory
 from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
 from studio.engine.measure import memory, reset_peaks
@@ -41,7 +42,6 @@ from studio.runs.folder import RunFolder
 NUM_STEPS = LEAST_STEPS
 _SAMPLED_STEPS = 16
 _CPU = torch.device("cpu")
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc")
 
 
 class ThreeSteps(Orders):
@@ -220,13 +220,6 @@ def quietly(recipe: Recipe) -> Recipe:
     for path in ("keep.checkpoint_every_steps", "keep.evaluate_every_steps", "keep.sample_every_steps"):
         recipe = replaced(recipe, path, 0)
     return recipe
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether there was too little memory, by the error's kind or, for libraries that know one kind only, by its words."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
-        return True
-    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def _refused(answer: e.FitTested, held_bytes: int) -> e.FitTested:

@@ -49,6 +49,7 @@ from studio.runs.create import read_job
 from studio.runs.engine import new_session
 from studio.runs.folder import RunFolder
 from studio.runs.processes import is_alive, own_start
+from studio.runs.rescue import job_in_force
 from studio.runs.state import RunState, Status
 
 PULSE_SECONDS = 1.0
@@ -116,7 +117,7 @@ def _follow(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, to_
 
 def _learn(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, to_shard: bool) -> None:
     with _own_card(workspace, ranks, device) as card:
-        job, desk = read_job(run), Desk(pick_device(card), to_shard)
+        job, desk = job_in_force(run), Desk(pick_device(card), to_shard)
         base = find_base(workspace, str(job.base))
         as_run = Comparison.of(workspace, base, job.recipe, desk).as_run
         loaded, _ = desk.lay_base(base, job.recipe.base)

@@ -33,8 +33,9 @@ from studio.models.bases import find_base
 from studio.places import Workspace
 from studio.recipe.recipe import Recipe
 from studio.runs import events as e
-from studio.runs.create import TrainJob, read_job, refuse_changes, refuse_full_disk
+from studio.runs.create import TrainJob, refuse_changes, refuse_full_disk
 from studio.runs.folder import RunFolder
+from studio.runs.rescue import job_in_force
 
 SAMPLE_TOKENS = 80
 
@@ -42,7 +43,7 @@ SAMPLE_TOKENS = 80
 def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, emit: Emit) -> Outcome:
     """Do a run from wherever it stands to its end. The last event says how it ended; errors are left to the boundary."""
     began = time.monotonic()
-    job = read_job(run)
+    job = job_in_force(run)
     emit(e.PhaseEntered(name="checking"))
     refuse_changes(workspace, run)
     refuse_full_disk(run)
@@ -169,6 +170,7 @@ def _prepared(material: Material, encoded: Encoded, overlaid: PeftModel, num_par
         num_dropped=encoded.num_dropped,
         num_trainable=sum(parameter.numel() for parameter in trainable(overlaid).values()),
         num_parameters=num_parameters,
+        longest_row=encoded.longest,
     )
 
 

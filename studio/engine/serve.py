@@ -31,9 +31,11 @@ from studio.places import Workspace
 from studio.recipe.recipe import Base as BaseSpec
 from studio.runs import events as e
 from studio.runs import wishes as w
-from studio.runs.engine import CURRENT, EXIT_BUSY
+from studio.runs.endings import memory_kills
+from studio.runs.engine import CURRENT, EXIT_BUSY, hand_on
 from studio.runs.folder import RunFolder
 from studio.runs.processes import is_alive, own_start
+from studio.runs.rescue import rescue
 
 IDLE_SECONDS = 0.02
 ATTENDANCE_SECONDS = 1.0
@@ -43,9 +45,13 @@ def serve(workspace: Workspace, device: str, session: Path) -> int:
     """Hold the lease of `device` and work until released; returns the exit code."""
     try:
         with lease(workspace, device, session):
-            Server(workspace, device, session).work()
+            server = Server(workspace, device, session)
+            server.work()
     except Timeout:
         return EXIT_BUSY
+    # The memory comes back when this process ends, which takes less time than the next one needs to come up.
+    if server.rescued is not None and not server.is_attended():
+        hand_on(workspace, device, server.rescued.path)
     return 0
 
 
@@ -76,6 +82,7 @@ class Server:
         self.desk = Desk(pick_device(device), to_shard)
         self.backlog: deque[w.Wish] = deque()
         self.released = False
+        self.rescued: RunFolder | None = None
         self._attendants: set[tuple[int, float]] = set()
         self._hushed: set[str] = set()
         self._looked = 0.0
@@ -89,7 +96,7 @@ class Server:
         while usable and not self.released:
             self.collect()
             if not self.backlog:
-                if not self._is_attended():
+                if not self.is_attended():
                     return
                 self._pause.wait(IDLE_SECONDS)
                 continue
@@ -116,7 +123,7 @@ class Server:
                 case _:
                     self.backlog.append(wish)
 
-    def _is_attended(self) -> bool:
+    def is_attended(self) -> bool:
         """Whether anybody lives who might ask for more. Looked up once a second: it costs a system call each."""
         now = time.monotonic()
         if now - self._looked > ATTENDANCE_SECONDS:
@@ -129,7 +136,17 @@ class Server:
     def train(self, run: RunFolder) -> bool:
         """Do a run; returns whether this process may be used further."""
         self.begin(run)
-        return self.carry_out(run, RunOrders(run, self))
+        usable = self.carry_out(run, RunOrders(run, self), lambda failed: self._end(run, failed))
+        return usable and self.rescued is None
+
+    def _end(self, run: RunFolder, failed: e.Failed) -> None:
+        """Give the run its last word; or only this process, if the next one can go on with less at a time."""
+        self.collect()
+        is_over = self.released or any(isinstance(wish, w.Stop | w.Pause) for wish in self.backlog)
+        ending = failed if is_over else rescue(run, failed)
+        run.end(ending)
+        if isinstance(ending, e.MicroBatchHalved):
+            self.rescued = run
 
     def begin(self, run: RunFolder, num_processes: int = 1) -> None:
         """Record that this process has taken the run up."""
@@ -144,6 +161,7 @@ class Server:
                 device=self.device,
                 from_step=from_step,
                 num_processes=num_processes,
+                memory_kills=memory_kills(),
             )
         )
 
@@ -282,8 +300,10 @@ class RunOrders(Orders):
         match wish:
             case w.Say():
                 guarded(lambda: server.answer_within(wish, model), lambda failed: server._ask_failed(wish, failed))
-            case w.Train():
-                server.backlog.append(wish)
+            case w.Train(folder=folder):
+                # Two that followed a run may both have it go on: it is done once.
+                if Path(folder) != self._run.path:
+                    server.backlog.append(wish)
             case w.TestFit():
                 server.refuse_test(wish)
             case w.Stop(save=save) if mine:

@@ -172,6 +172,13 @@ def spawn_python(arguments: list[str], log: Path, workspace: Workspace) -> subpr
         )
 
 
+def hand_on(workspace: Workspace, device: str, run: Path) -> None:
+    """Leave `run` to a new engine that nobody attends: it does that one thing. The caller must have let go of `device`."""
+    session = new_session(workspace, device)
+    w.wish_file(session / "wishes.jsonl").post(w.Train(folder=str(run)))
+    _left_running.append(spawn_python(["studio.engine", "serve", device, str(session)], session / "log.txt", workspace))
+
+
 def busy_with(engine: Engine, workspace: Workspace) -> str | None:
     """The id of the run that the engine is at, if any."""
     from studio.runs.folder import list_runs

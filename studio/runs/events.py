@@ -26,18 +26,22 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """A process took the run up, from the beginning or after step `from_step`; the first of `num_processes` that share it."""
+    """A process took the run up, from the beginning or after step `from_step`; the first of `num_processes` that share it.
+
+    `memory_kills` is how many processes the kernel had killed for lack of memory by then, where it counts them.
+    """
 
     pid: int
     process_started: float
     device: str
     from_step: int = 0
     num_processes: int = 1
+    memory_kills: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared(Event):
-    """Base and data are ready: now the length of the run is known."""
+    """Base and data are ready: now the length of the run is known. `longest_row` is in tokens."""
 
     num_steps: int
     num_rows: int
@@ -48,6 +52,7 @@ class Prepared(Event):
     num_dropped: int
     num_trainable: int
     num_parameters: int
+    longest_row: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +145,18 @@ class CheckpointSaved(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MicroBatchHalved(Event):
+    """Memory ran out in `step`, as `cause` says, and the process ends; the next one goes on from the last checkpoint with `now`
+    tokens (or rows, as `unit` has it) at a time where they were `was`. The batch stays the same."""
+
+    step: int
+    cause: str
+    unit: str
+    was: int
+    now: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warned(Event):
     """Something the user should know and may ignore."""
 
@@ -192,11 +209,16 @@ class Failed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Died(Event):
-    """The last word that an engine without a last word is given. Exit code and signal are None when nobody saw them."""
+    """The last word that an engine without a last word is given. Exit code and signal are None when nobody saw them.
+
+    `evidence` is what else speaks for a cause: `memory` if the kernel has killed for lack of it meanwhile, `restart` if the
+    computer has been started since.
+    """
 
     exit_code: int | None
     signal: str | None
     last_lines: list[str]
+    evidence: str = ""
 
 
 # --- imports, merges, the tokenising of a run -----------------------------------------------------------------------
@@ -332,6 +354,7 @@ class FitTestFailed(Event):
 
 EVENTS: Vocabulary[Event] = Vocabulary("event", Event.__subclasses__())
 ENDINGS = (Finished, Stopped, Paused, Failed, Died)
+LAST_WORDS = (*ENDINGS, MicroBatchHalved)  # of a process, where a run may go on with the next one
 
 
 def event_file(path: Path) -> Mailbox[Event]:

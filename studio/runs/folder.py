@@ -23,6 +23,7 @@ from studio import files
 from studio.errors import DamagedError, NotFoundError
 from studio.places import Workspace
 from studio.runs import events as e
+from studio.runs.endings import evidence
 from studio.runs.lines import Mailbox
 from studio.runs.processes import is_alive
 from studio.runs.state import RunState
@@ -127,7 +128,8 @@ class RunFolder:
         state = self.state()
         if not state.status.is_live or (state.pid and is_alive(state.pid, state.process_started)):
             return state
-        return self.end(e.Died(exit_code=exit_code, signal=signal, last_lines=self.last_lines()))
+        found = evidence(state.process_started, state.memory_kills, signal) if state.pid else ""
+        return self.end(e.Died(exit_code=exit_code, signal=signal, last_lines=self.last_lines(), evidence=found))
 
     def end(self, ending: e.Event) -> RunState:
         """Give a live run this last word, unless another process has given it one before; returns the state after it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from studio.runs import events as e
+from studio.runs.endings import Ending, death
 
 
 class Status(StrEnum):
@@ -27,15 +28,6 @@ class Status(StrEnum):
         return self in (Status.LOADING, Status.RUNNING)
 
 
-@dataclass(frozen=True)
-class Ending:
-    """Why a run is not running: what happened and what to do. `cause` is what made a run pause that nobody paused."""
-
-    message: str
-    hint: str = ""
-    cause: str = ""
-
-
 @dataclass
 class RunState:
     """A run's picture. `advance` is the only way in which it changes."""
@@ -46,6 +38,7 @@ class RunState:
     device: str = ""
     pid: int | None = None
     process_started: float = 0.0
+    memory_kills: int | None = None
     began: float | None = None
     ended: float | None = None
     prepared: e.Prepared | None = None
@@ -54,6 +47,7 @@ class RunState:
     samples: list[e.SampleWritten] = field(default_factory=list)
     checkpoints: list[e.CheckpointSaved] = field(default_factory=list)
     warnings: list[e.Warned] = field(default_factory=list)
+    halvings: list[e.MicroBatchHalved] = field(default_factory=list)
     memories: list[e.MemoryMeasured] = field(default_factory=list)
     estimate: e.Estimated | None = None
     adapter: str = ""
@@ -122,14 +116,15 @@ class RunState:
                 self.checkpoints.append(event)
             case e.MemoryMeasured() | e.Estimated():
                 self._reckon(event)
-            case e.Warned():
-                self.warnings.append(event)
+            case e.Warned() | e.MicroBatchHalved():
+                self._warn(event)
             case _:
                 self._end(event)
 
     def _begin(self, event: e.Started) -> None:
         self.status, self.phase, self.progress, self.ending, self.ended = Status.LOADING, "", None, None, None
         self.device, self.pid, self.process_started = event.device, event.pid, event.process_started
+        self.memory_kills = event.memory_kills
         self.began = event.time if self.began is None else self.began
         # Steps beyond the checkpoint from which the run goes on are taken again: the curve shows them once.
         self.steps = [taken for taken in self.steps if taken.step <= event.from_step]
@@ -154,6 +149,23 @@ class RunState:
         self.phase, self.progress = event.name, None
         if event.name == "training":
             self.status = Status.RUNNING
+
+    def _warn(self, event: e.Warned | e.MicroBatchHalved) -> None:
+        if isinstance(event, e.Warned):
+            self.warnings.append(event)
+            return
+        self.halvings.append(event)
+        said = (
+            f"{event.cause} at step {event.step}. The micro-batch is halved, from {event.was:,} to "
+            f"{event.now:,} {event.unit}; the batch, and with it the result, stays the same."
+        )
+        # The ending is of the process alone: the warning stays when the next one has taken the run up.
+        self.warnings.append(e.Warned(time=event.time, message=said))
+        saved = self.checkpoints[-1].step if self.checkpoints else 0
+        where = f"from step {saved}" if saved else "from the beginning"
+        self.ending = Ending(said, f"It goes on {where} by itself. Should nothing happen, Resume does the same.")
+        self.status, self.ended = Status.INTERRUPTED, event.time
+        self.phase, self.progress, self.pid = "", None, None
 
     def _end(self, event: e.Event) -> None:
         match event:
@@ -181,21 +193,12 @@ class RunState:
 
 
 def _death(event: e.Died, checkpoints: list[e.CheckpointSaved]) -> Ending:
-    causes = {
-        "SIGKILL": "The engine was killed (by you, or by the system because memory ran out).",
-        "SIGTERM": "The engine was asked to end by the system.",
-        "SIGSEGV": "The engine crashed inside a library.",
-        "SIGABRT": "The engine crashed inside a library.",
-    }
-    if event.signal is not None:
-        cause = causes.get(event.signal, f"The engine was ended by {event.signal}.")
-    elif event.exit_code is not None:
-        cause = f"The engine ended with exit code {event.exit_code} and no last word."
-    else:
-        cause = "The engine is gone without a last word: it was killed, or the computer was switched off."
+    told = death(event.exit_code, event.signal, event.evidence, event.last_lines)
     if checkpoints:
-        return Ending(cause, f"Resume goes on from step {checkpoints[-1].step}: nothing before it is lost.")
-    return Ending(cause, "There was no checkpoint yet: resume begins again.")
+        goes_on = f"Resume goes on from step {checkpoints[-1].step}: nothing before it is lost."
+    else:
+        goes_on = "There was no checkpoint yet: resume begins again."
+    return Ending(told.message, f"{told.hint} {goes_on}".strip())
 
 
 def without_curves(state: RunState) -> RunState:

@@ -144,6 +144,70 @@ def test_a_killed_engine_is_named_and_the_run_goes_on_as_if_unbroken(home):
     assert json.loads(after.splitlines()[-1])["event"] == "Finished"
 
 
+ALLOCATOR = """
+import importlib.abc, importlib.machinery, sys
+
+class Allocator(importlib.abc.MetaPathFinder):
+    'From its 31st training pass on, no process has room for a micro-batch of more than {tokens} tokens.'
+
+    def find_spec(self, name, path, target=None):
+        if name != "studio.engine.train":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+        def exec_module(module):
+            execute(module)
+            module.Learner.forward = allocating(module.Learner.forward)
+        spec.loader.exec_module = exec_module
+        return spec
+
+def allocating(forward):
+    num_seen = 0
+    def allocate(learner, batch):
+        nonlocal num_seen
+        num_seen += learner.training
+        if num_seen > 30 and batch.num_tokens > {tokens}:
+            import torch
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(learner, batch)
+    return allocate
+
+sys.meta_path.insert(0, Allocator())
+"""
+
+
+@pytest.fixture
+def scarce(home, tmp_path, monkeypatch):
+    """A recipe of 60 steps, after 30 of which memory runs out unless half as much is computed at a time."""
+    (tmp_path / "sitecustomize.py").write_text(ALLOCATOR.format(tokens=120))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    return write_recipe(home, 60, training__batch_rows=4, training__micro_batch_tokens=512)
+
+
+def test_memory_that_runs_out_costs_no_run(home, scarce):
+    out, said = done(overlay("train", scarce, "--json"))
+    state = run_of(home).state()
+    (halving,) = state.halvings
+    assert (halving.was, halving.now) == (240, 120)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["from_step"] for event in events if event["event"] == "Started"] == [0, (halving.step - 1) // 5 * 5]
+    assert events[-1]["event"] == "Finished"
+    assert [step for step, _ in state.losses] == list(range(1, 61))
+    assert "The micro-batch is halved" in said
+    assert running_engine(home, "cpu") is None
+
+
+def test_memory_that_runs_out_while_nobody_watches_costs_no_run_either(home, scarce):
+    process = overlay("train", scarce, "--json", start_new_session=True)
+    run = at_step(home, 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    until(lambda: run.state().status is Status.FINISHED, "the end of the run")
+    assert len(run.state().halvings) == 1
+    assert len(run.state().losses) == 60
+    until(lambda: running_engine(home, "cpu") is None, "the end of an engine nobody attends")
+
+
 def test_a_killed_watcher_costs_nothing(home):
     process = overlay("train", write_recipe(home, 60), "--json", start_new_session=True)
     run = at_step(home, 5)

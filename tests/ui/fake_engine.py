@@ -1,8 +1,9 @@
 """An engine without a model: it speaks the protocol through the real mailboxes and takes steps out of thin air.
 
 Started in the place of `studio.engine` by the `fake_engine` fixture. What it does follows from the run's name: `dies`
-kills itself after three steps, `short` takes five steps, anything else goes on until it is told to end. A fit test has an
-answer at once, unless its recipe is called `dies`, `broken`, or `long`: that one goes on until it is told to end.
+kills itself after three steps, `short` takes five steps, `halves` too, but runs out of memory once after two; anything else
+goes on until it is told to end. A fit test has an answer at once, unless its recipe is called `dies`, `broken`, or `long`: that
+one goes on until it is told to end.
 """
 
 import os
@@ -100,7 +101,8 @@ class FakeEngine:
     def train(self, run: RunFolder) -> None:
         events, first = run.events, run.state().step
         pid, started = own_start()
-        num_steps = 5 if run.name == "short" else ENDLESS
+        num_steps = 5 if run.name in ("short", "halves") else ENDLESS
+        is_short_of_memory = run.name == "halves" and not run.state().halvings
         events.post(e.Started(pid=pid, process_started=started, device=self.device, from_step=first))
         sizes = dict.fromkeys(("num_held_out", "num_cut", "num_dropped"), 0)
         tokens = {"tokens_per_epoch": 90, "supervised_tokens_per_epoch": 50}
@@ -119,6 +121,10 @@ class FakeEngine:
                     seconds=0.01,
                 )
             )
+            if is_short_of_memory and step == 2:
+                events.post(e.MicroBatchHalved(step=3, cause="The card is full", unit="tokens", was=256, now=128))
+                self.released = True
+                return
             if run.name == "dies" and step == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             ending = self.ending(step)

@@ -84,6 +84,17 @@ def test_a_killed_engine_is_given_its_last_word(desk: Desk, ear: Ear) -> None:
     assert run.state() == ear.states[run.id]
 
 
+def test_a_run_that_ran_out_of_memory_goes_on_in_another_engine(desk: Desk, ear: Ear) -> None:
+    run = new_run(desk, "halves")
+    ear.thread.start_run(run)
+    desk.wait(lambda: run.id in ear.states and ear.states[run.id].status is Status.FINISHED)
+    starts = [event for event in run.events.read() if isinstance(event, e.Started)]
+    assert [start.from_step for start in starts] == [0, 2]
+    assert starts[0].pid != starts[1].pid
+    assert ear.states[run.id] == run.state()
+    assert ear.refusals == []
+
+
 def test_a_changed_dataset_is_refused_and_nothing_starts(desk: Desk, ear: Ear) -> None:
     run = new_run(desk, "long")
     with open(desk.data, "a", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from shiboken6 import isValid
 from studio.errors import StudioError
 from studio.recipe import toml
 from studio.recipe.recipe import Recipe
-from studio.runs.events import ENDINGS
+from studio.runs.events import LAST_WORDS
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState, Status
 from ui import theme
@@ -195,7 +195,7 @@ class TrainRunning(Page):
     def _on_event(self, run: str, event: object) -> None:
         if run != self.run_id:
             return
-        if isinstance(event, ENDINGS):
+        if isinstance(event, LAST_WORDS):
             self._wish = ""
         if not self._repaint_is_due:
             self._repaint_is_due = True

@@ -8,11 +8,11 @@ import torch
 
 from studio.engine.batches import Layout, Schedule, micro_batches
 from studio.engine.desk import Desk
-from studio.engine.fit_test import NUM_STEPS, FitTest, is_out_of_memory, longest_rows, worst_case
+from studio.engine.fit_test import NUM_STEPS, FitTest, longest_rows, worst_case
 from studio.engine.run import perform
 from studio.engine.template import Example
 from studio.engine.train import Material, Orders
-from studio.errors import DataError, OutOfMemoryError
+from studio.errors import DataError
 from studio.memory.correction import read as read_measurements
 from studio.memory.setup import micro_batch_tokens
 from studio.runs import events as e
@@ -194,21 +194,6 @@ def test_running_out_of_memory_is_an_answer_and_the_desk_can_be_used_on(workspac
     assert answer.seconds_expected is None
     assert not any("lora" in name for name, _ in desk.model.named_modules())
     assert try_it(workspace, recipe(tiny_base, rows_file), desk)[0][-1].fits
-
-
-@pytest.mark.parametrize(
-    ("error", "is_one"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
-        (OutOfMemoryError("The base tiny does not fit on cuda:0."), True),
-        (MemoryError(), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"), False),
-    ],
-)
-def test_a_lack_of_memory_is_told_from_other_errors(error, is_one):
-    assert is_out_of_memory(error) is is_one
 
 
 def test_other_errors_are_no_answer(workspace, tiny_base, rows_file):

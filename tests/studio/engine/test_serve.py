@@ -1,110 +1,120 @@
-"""The engine at a run, on a disk that has no room."""
+"""A run whose memory runs out. Each `Server` stands for a process; a fake allocator tells it what it cannot have."""
+
+from __future__ import annotations
 
 import pytest
 import torch
 
-from studio import files
-from studio.engine import checkpoint
 from studio.engine.serve import Server
+from studio.engine.train import Learner
 from studio.runs import events as e
+from studio.runs import wishes as w
 from studio.runs.create import create_run
+from studio.runs.engine import new_session
 from studio.runs.state import Status
-from tests.studio.engine.file_operations import full
-from tests.studio.engine.test_train import recipe, run_it, tensors
+from tests.studio.engine.test_train import recipe, tensors
+
+STEPS, EVERY = 9, 4
 
 
 @pytest.fixture
-def server(workspace, tmp_path):
-    (tmp_path / "session").mkdir()
-    return Server(workspace, "cpu", tmp_path / "session")
+def made(tiny_base, rows_file):
+    changes = {"adapter__dropout": 0.0, "training__batch_rows": 8, "training__micro_batch_tokens": 512}
+    changes |= {"training__steps": STEPS, "training__epochs": None, "keep__checkpoint_every_steps": EVERY}
+    return recipe(tiny_base, rows_file, **changes)
 
 
 @pytest.fixture
-def run(workspace, tiny_base, rows_file):
-    return create_run(workspace, recipe(tiny_base, rows_file), device="cpu")
+def server(workspace, monkeypatch):
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    return lambda: Server(workspace, "cpu", new_session(workspace, "cpu"))
 
 
-def fill_at(monkeypatch, module, name, call):
-    """No room any more at the `call`-th use of `module.name`."""
-    left, real = call, getattr(module, name)
+class Allocator:
+    """Has room for `tokens` at a time from its `first` training step on, of those that it sees."""
 
-    def save(*args, **options):
-        nonlocal left
-        left -= 1
-        return full("", real, ()) if left == 0 else real(*args, **options)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tokens, self.first = 1 << 30, 1
+        self.largest, self.num_seen = 0, 0
+        forward = Learner.forward
 
-    monkeypatch.setattr(module, name, save)
+        def allocating(learner: Learner, batch):
+            if learner.training:
+                self.num_seen += 1
+                if self.num_seen >= self.first and batch.num_tokens > self.tokens:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+                self.largest = max(self.largest, batch.num_tokens)
+            return forward(learner, batch)
+
+        monkeypatch.setattr(Learner, "forward", allocating)
 
 
-def test_a_run_that_meets_a_full_disk_pauses_says_what_it_needs_and_goes_on_as_if_unbroken(
-    server, run, workspace, tiny_base, rows_file, monkeypatch
+@pytest.fixture
+def allocator(monkeypatch):
+    return Allocator(monkeypatch)
+
+
+def do(server, run, processes=1):
+    """Have so many processes do the run, one after another; returns which of them could be used further."""
+    return [server().train(run) for _ in range(processes)]
+
+
+@pytest.mark.parametrize(("first", "goes_on_from"), [(7, EVERY), (3, 0)])
+def test_a_run_that_runs_out_of_memory_goes_on_with_half_and_learns_the_same(
+    workspace, made, server, allocator, first, goes_on_from
 ):
-    # Each checkpoint saves the optimizer and the generators in this way: the fifth call is of the third checkpoint.
-    fill_at(monkeypatch, checkpoint, "save_file", 5)
-    assert server.train(run)
-    monkeypatch.undo()
+    whole = create_run(workspace, made, device="cpu")
+    assert do(server, whole) == [True]
+    most = allocator.largest
+    allocator.num_seen, allocator.largest = 0, 0
+
+    run = create_run(workspace, made, device="cpu", name="rescued")
+    job = (run.path / "job.json").read_bytes()
+    allocator.tokens, allocator.first = most * 3 // 4, first
+    assert do(server, run) == [False], "the process ends: its memory comes back in no other way"
+    assert run.state().status is Status.INTERRUPTED
+    allocator.first, allocator.largest = 1, 0
+    assert do(server, run) == [True]
+
     state = run.state()
-    *_, paused = run.events.read()
-    assert isinstance(paused, e.Paused)
-    assert (state.status, paused.step, state.step) == (Status.PAUSED, 4, 6)
-    assert paused.folder == str(run.checkpoint(0).parent)
-    assert paused.needs_bytes > 3 * sum(tensor.nbytes for tensor in saved_tensors(run))
-    assert files.readable_bytes(paused.needs_bytes) in state.ending.message
-    assert "step 4" in state.ending.hint
-    assert not list(run.path.rglob(".*.tmp-*")) + list(run.path.glob(".reserve"))
+    assert state.status is Status.FINISHED
+    assert [(one.step, one.unit) for one in state.halvings] == [(first, "tokens")]
+    assert allocator.largest <= state.halvings[0].now < most
+    starts = [event.from_step for event in run.events.read() if isinstance(event, e.Started)]
+    assert starts == [0, goes_on_from]
+    assert [step for step, _ in state.losses] == list(range(1, STEPS + 1))
+    for (_, ours), (_, theirs) in zip(state.losses, whole.state().losses, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-6)
+    for name, tensor in tensors(whole).items():
+        torch.testing.assert_close(tensors(run)[name], tensor, rtol=0, atol=1e-4)
+    assert (run.path / "job.json").read_bytes() == job
 
-    with monkeypatch.context() as still_full:
-        still_full.setattr(files, "free_bytes", lambda _: paused.needs_bytes - 1)
-        assert server.train(run)
-    assert [event.cause for event in run.events.read() if isinstance(event, e.Paused)][1:] == [run.state().ending.cause]
-    assert run.state().step == 4, "no step is taken for which there is no room"
 
-    server.train(run)
-    whole, _, _ = run_it(workspace, recipe(tiny_base, rows_file))
+def test_one_that_never_fits_fails_for_good_and_says_why(workspace, made, server, allocator):
+    run = create_run(workspace, made, device="cpu")
+    allocator.tokens = 0
+    usable = do(server, run, processes=4)
+    state = run.state()
+    assert state.status is Status.FAILED
+    assert len(state.halvings) == usable.count(False) <= 3
+    assert "ran out of memory" in state.ending.message
+    assert "halve" in state.ending.message
+
+
+def test_who_asked_for_the_end_meanwhile_is_not_disobeyed(workspace, made, server, allocator):
+    run = create_run(workspace, made, device="cpu")
+    allocator.tokens = 0
+    engine = server()
+    engine.inbox.post(w.Stop(run=run.id))
+    engine.train(run)
+    assert run.state().status is Status.FAILED
+    assert engine.rescued is None
+
+
+def test_a_run_asked_for_twice_is_done_once(workspace, made, server):
+    run = create_run(workspace, made, device="cpu")
+    engine = server()
+    engine.inbox.post(w.Train(folder=str(run.path)))
+    engine.train(run)
+    assert list(engine.backlog) == []
     assert run.state().status is Status.FINISHED
-    assert run.state().losses == whole.state().losses
-    assert all(torch.equal(tensor, tensors(whole)[name]) for name, tensor in tensors(run).items())
-
-
-def saved_tensors(run):
-    from safetensors.torch import load_file
-
-    return load_file(run.checkpoints()[-1][1] / "adapter.safetensors").values()
-
-
-@pytest.mark.parametrize("place", ["last words", "adapter", "library"])
-def test_wherever_there_is_no_room_the_run_can_go_on(server, run, workspace, monkeypatch, place):
-    from studio.engine import publish
-    from studio.library import shelf
-
-    if place == "last words":
-        fill_at(monkeypatch, files.os, "fsync", 1)
-    elif place == "adapter":
-        fill_at(monkeypatch, publish, "save_file", 1)
-    else:
-        fill_at(monkeypatch, shelf.shutil, "copyfile", 2)
-    server.train(run)
-    monkeypatch.undo()
-    assert run.state().status is Status.PAUSED
-    assert not shelf.list_adapters(workspace)
-    assert not list(workspace.root.rglob(".*.tmp-*"))
-    server.train(run)
-    assert run.state().status is Status.FINISHED
-
-
-def test_what_a_killed_engine_left_and_what_is_damaged_is_named_by_the_next_one(server, run, monkeypatch):
-    fill_at(monkeypatch, checkpoint, "save_file", 5)
-    server.train(run)
-    monkeypatch.undo()
-    left = files.temporary_beside(run.checkpoint(6))
-    left.mkdir()
-    files.write_text(left / "adapter.safetensors", "half of it")
-    torn = run.checkpoint(4) / "optimizer.safetensors"
-    torn.write_bytes(torn.read_bytes()[:-1])
-    server.train(run)
-    told = " ".join(warning.message for warning in run.state().warnings)
-    assert "left of step-000006 is removed" in told
-    assert "checkpoints/damaged/step-000004: optimizer.safetensors has" in told
-    assert run.state().status is Status.FINISHED
-    assert (run.path / "checkpoints" / "damaged" / "step-000004" / "adapter.safetensors").is_file()
-    assert not left.exists()

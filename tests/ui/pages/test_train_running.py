@@ -142,6 +142,8 @@ ENDINGS = [
     (e.Paused(step=100, cause="No room.", hint="Free 1 GB."), "Paused at step 120", "No room. Free 1 GB. Resume", {"Resume"}),
     (e.Failed(kind="x", message=f"Too little {HOSTILE}.", hint="Lower it.", step=120), "Failed at step 120", HOSTILE, {"Resume"}),
     (e.Died(exit_code=None, signal="SIGKILL", last_lines=[]), "Interrupted at step 120", "step 100", {"Resume"}),
+    (e.MicroBatchHalved(step=121, cause="The card is full", unit="tokens", was=4096, now=2048), "Interrupted at step 120",
+     "from 4,096 to 2,048 tokens", {"Resume"}),
 ]  # fmt: skip
 
 
