@@ -277,11 +277,11 @@ class MemoryCard(Card):
         return tr("Nearly fixed")
 
     def _layers(self) -> str:
-        """`Auto: 18 of 32 layers recomputed`, while that is left to the card."""
+        """`Auto: recomputes 18 of 32`, while that is left to the card."""
         budget = self._state.budget
         if budget is None or self._state.recipe.memory.checkpointing != "auto":
             return ""
-        return tr("Auto: {0} of {1} layers recomputed").format(budget.num_checkpointed, budget.num_layers)
+        return tr("Auto: recomputes {0} of {1}").format(budget.num_checkpointed, budget.num_layers)
 
     def _part_clicked(self, name: str) -> None:
         if self._state.budget is None or name == "other":

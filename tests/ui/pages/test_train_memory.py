@@ -138,7 +138,7 @@ def test_what_is_left_to_the_card_follows_the_card(qtbot) -> None:
         page.cost.memory.cards.value_changed.emit(gigabytes * GB)
         found = state.budget
         row = rows_of(page)["activations"].accessibleName()
-        assert f"Auto: {found.num_checkpointed} of {found.num_layers} layers recomputed" in row
+        assert f"Auto: recomputes {found.num_checkpointed} of {found.num_layers}" in row
         assert page.cost.memory.bar.total() == found.process_bytes
         told.append(found.num_checkpointed)
     assert told[0] < told[1]
