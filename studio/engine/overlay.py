@@ -23,6 +23,7 @@ from studio.errors import AdapterError
 from studio.recipe.recipe import Adapter
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "query_key_value", "c_attn"]
+ADAPTER_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 NAME = "default"  # PEFT saves an adapter of any other name into a sub-folder that no other tool looks into
 
 
@@ -48,6 +49,9 @@ def lay_on(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
             f"No layer of this base is called {adapter.targets}.", 'Use targets = "all-linear", or names of its layers.'
         ) from error
     assert isinstance(overlaid, PeftModel)
+    # Whatever PEFT thinks best for this base: the recipe says it.
+    for parameter in trainable(overlaid).values():
+        parameter.data = parameter.data.to(ADAPTER_DTYPES[adapter.dtype])
     make_lean(overlaid)
     return overlaid
 

@@ -78,7 +78,7 @@ class Ranks:
             distributed.all_reduce(flat)
         *sums, total = flat.split([*(gradient.numel() for gradient in gradients), 1])
         for parameter, found in zip(parameters, sums, strict=True):
-            parameter.grad = found.view_as(parameter)
+            parameter.grad = found.view_as(parameter).to(parameter.dtype)
         return total.reshape(())
 
     def told(self, *numbers: int) -> list[int]:

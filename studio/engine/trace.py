@@ -148,7 +148,7 @@ def _two_steps(overlaid: PeftModel, recipe: Recipe, setup: Setup, optimizer: bnb
         ledger.own("gradients", [p.grad for p in parameters if p.grad is not None])
         ledger.enter("update")
         nn.utils.clip_grad_norm_(parameters, recipe.training.max_grad_norm or math.inf)
-        states = states or _states(optimizer, parameters)
+        states = states or _states(recipe.training.optimizer, optimizer, parameters)
         ledger.own("optimizer", states)
     return ledger.traced()
 
@@ -344,8 +344,10 @@ def _batch(setup: Setup) -> MicroBatch:
     )
 
 
-def _states(optimizer: bnb.optim.AdamW, parameters: list[nn.Parameter]) -> list[Tensor]:
+def _states(name: str, optimizer: bnb.optim.AdamW, parameters: list[nn.Parameter]) -> list[Tensor]:
     """The states as the optimizer's own code makes them. Paged ones are counted: they stay on the card while there is room."""
+    if name == "adamw_torch":
+        return [torch.zeros_like(parameter) for parameter in parameters for _ in range(2)]
     optimizer.name2qmap = {"dynamic": torch.empty(256), "udynamic": torch.empty(256)}
     group = optimizer.param_groups[0]
     group["params"] = parameters

@@ -80,7 +80,7 @@ class Setup:
     @classmethod
     def of(cls, facts: ModelFacts, recipe: Recipe) -> Setup:
         """What our own engine does for `recipe`. Raises `RecipeError` if a target is no module of this model."""
-        compute_bytes = _DTYPE_BYTES[recipe.base.compute_dtype]
+        compute_bytes, adapter_bytes = _DTYPE_BYTES[recipe.base.compute_dtype], _DTYPE_BYTES[recipe.adapter.dtype]
         tokens = micro_batch_tokens(recipe)
         return cls(
             tokens=tokens,
@@ -94,6 +94,9 @@ class Setup:
             checkpointed_layers=checkpointed_layers(facts, recipe.memory.checkpointing),
             optimizer=recipe.training.optimizer,
             dora=recipe.adapter.dora,
+            adapter_bytes=adapter_bytes,
+            # torch's optimizer keeps its averages in the type of what it trains, bitsandbytes' in fp32 or 8 bit.
+            moment_bytes=adapter_bytes if recipe.training.optimizer == "adamw_torch" else 4,
             # PEFT takes fused experts and their routers for linear layers when all of those are asked for.
             expert_rank=recipe.adapter.rank if facts.adapts_experts and recipe.adapter.targets == "all-linear" else 0,
             dropout=recipe.adapter.dropout > 0,

@@ -186,6 +186,15 @@ class Adapter(Section, frozen=True):
         raw_name="use_dora",
         group="Adapter",
     )
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "float32",
+        label="Adapter type",
+        help="How exactly the overlay is held while it learns. float32: small steps are not lost. bfloat16: half the video "
+        "memory for overlay and gradients, but steps much smaller than a weight are rounded away. Start with float32.",
+        unit="",
+        raw_name="autocast_adapter_dtype",
+        group="Adapter",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -179,6 +179,17 @@ def test_the_base_alone_and_a_second_overlay_go_through_peft(monkeypatch):
         assert torch.equal(bare(input_ids=ids).logits, base_logits)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_overlay_is_held_and_learnt_in_the_type_of_the_recipe(dtype, monkeypatch):
+    overlaid = lay_on(small_model("llama", torch.bfloat16), monkeypatch, True, dtype=dtype)
+    _, found = loss_and_gradients(overlaid)
+    types = {p.dtype for p in overlay.trainable(overlaid).values()} | {gradient.dtype for gradient in found.values()}
+    assert types == {getattr(torch, dtype)}
+    wide = lay_on(small_model("llama", torch.bfloat16), monkeypatch, True, dtype="float32")
+    # The products are in the base's type either way: what is held has its own, and no more than its rounding differs.
+    assert relative_error(found, loss_and_gradients(wide)[1]) < 0.05
+
+
 def test_four_bit_layers_learn_the_same(tiny_base, monkeypatch):
     spec = Base(id="x", quantisation="nf4", compute_dtype="float32")
 

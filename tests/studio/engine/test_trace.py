@@ -177,6 +177,8 @@ def test_experts_are_met_within_wider_bounds(bases, family, checkpointing):
         {"base": {"quantisation": "fp4"}},
         {"base": {"compute_dtype": "float16"}},
         {"training": {"optimizer": "adamw_torch"}},
+        {"adapter": {"dtype": "bfloat16"}},
+        {"adapter": {"dtype": "bfloat16"}, "training": {"optimizer": "adamw_torch"}},
         {
             "training": {"micro_batch_tokens": None, "micro_batch_rows": 2},
             "data": {"max_tokens": 1024, "packing": False},

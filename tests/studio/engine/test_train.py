@@ -312,6 +312,7 @@ def test_a_full_disk_during_a_checkpoint_costs_nothing_finished(workspace, tiny_
 
 @pytest.mark.parametrize("changes", [{"adapter__rslora": True}, {"adapter__dora": True}, {"adapter__targets": "attention"},
                                      {"memory__checkpointing": "all"}, {"memory__checkpointing": 1},
+                                     {"adapter__dtype": "bfloat16"},
                                      {"memory__checkpointing": "all", "memory__keep_attention": True},
                                      {"data__packing": False}, {"training__schedule": "linear"}])  # fmt: skip
 def test_every_switch_of_the_recipe_runs(workspace, tiny_base, rows_file, changes):

@@ -83,6 +83,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
             "targets": draw(st.sampled_from(["all-linear", "attention"])),
             "rslora": draw(st.booleans()),
             "dora": draw(st.booleans()),
+            "dtype": draw(st.sampled_from(["float32", "bfloat16"])),
         },
         training={
             "batch_rows": batch_rows,

@@ -25,6 +25,7 @@ dropout = 0.0
 targets = "all-linear"      # all-linear | attention | a list of module names
 rslora = false
 dora = false
+dtype = "float32"
 
 [training]
 epochs = 3                  # or: steps = 200
