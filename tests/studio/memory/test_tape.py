@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -78,6 +79,15 @@ def tensors(frozen: Shapes, learnt: Shapes) -> tuple[list[Any], list[Any]]:
     """x and the weights that learn, and the weights that do not: all of them somebody else's memory."""
     given = [torch.ones(shape, requires_grad=True) for shape in ((TOKENS, WIDTH), *learnt)]
     return given, [torch.ones(shape) for shape in frozen]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undisturbed() -> Iterator[None]:
+    """Nothing that an earlier module left behind is freed, and counted, meanwhile."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def measured(program: Program, frozen: Shapes = (), learnt: Shapes = ()) -> Passes:
