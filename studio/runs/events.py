@@ -101,6 +101,44 @@ class SampleWritten(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptAdded(Event):
+    """The user wants to see this prompt answered too, from the next sample on."""
+
+    prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstBatchWritten(Event):
+    """What the first step learns from lies in `path`: its rows, token by token, and which tokens are trained."""
+
+    path: str
+    num_rows: int
+    num_tokens: int
+    num_supervised: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsJudged(Event):
+    """The rows that were hardest to predict of late, worst first.
+
+    Each is `{"row", "loss", "num_supervised", "step", "held_out", "prompt", "answer"}`: the row's place in the dataset from 0, the
+    mean loss over its supervised tokens when it was last read, at `step`; the texts are cut short.
+    """
+
+    step: int
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedEarly(Event):
+    """The steps left are not taken, as the recipe had it: the evaluation has not bettered that of `best_step` since."""
+
+    step: int
+    best_step: int
+    best_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Estimated(Event):
     """What was estimated for the run before its base was loaded, to be held against `MemoryMeasured`.
 
@@ -137,11 +175,12 @@ class MemoryMeasured(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(Event):
-    """A state from which the run can go on exactly."""
+    """A state from which the run can go on exactly. `is_best` if no evaluation before was as good as the one at this step."""
 
     step: int
     path: str
     bytes: int
+    is_best: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

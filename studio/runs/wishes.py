@@ -66,6 +66,14 @@ class SampleNow(Wish):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AskToo(Wish):
+    """Answer this prompt as well, from the next sample on."""
+
+    run: str
+    prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Say(Wish):
     """Answer the same turns in each lane, one after another, on one loaded base.
 
