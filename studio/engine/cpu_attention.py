@@ -11,12 +11,14 @@ Shapes: X tokens, S conversations of up to M tokens, P = S x M places, N query h
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from studio.engine.recompute import is_forgotten
 
 _SHORT = 256
 _MOST_PADDING = 1.25  # places to tokens: what a group of unequal lengths may cost
@@ -65,19 +67,25 @@ def _hidden(length: int, reach: int) -> Tensor:
 
 
 class _Group(NamedTuple):
-    """Conversations of like length: the tokens that are theirs, the place of each, and the token at each place.
+    """Conversations of like length: the token at each place, and the places that are nobody's.
 
     A place behind a conversation's end repeats its last token: no token before it looks there.
     """
 
-    tokens_X: Tensor
-    where_X: Tensor
     places_P: Tensor
+    idle: Tensor
     longest: int
 
 
+class _Plan(NamedTuple):
+    """All groups of a packed row, and the place of each token among those of all groups."""
+
+    groups: tuple[_Group, ...]
+    where_X: Tensor
+
+
 @lru_cache(maxsize=8)
-def _groups(lengths: tuple[int, ...]) -> tuple[_Group, ...]:
+def _plan(lengths: tuple[int, ...]) -> _Plan:
     starts = [0, *accumulate(lengths)]
     members: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -86,46 +94,69 @@ def _groups(lengths: tuple[int, ...]) -> tuple[_Group, ...]:
             members[-1] = group
         else:
             members.append([i])
-    return tuple(_group([(starts[i], lengths[i]) for i in group]) for group in members)
+    groups = tuple(_group([(starts[i], lengths[i]) for i in group]) for group in members)
+    where_X, offset = torch.empty(starts[-1], dtype=torch.int64), 0
+    for group in groups:
+        owned = torch.ones(len(group.places_P), dtype=torch.bool).index_fill_(0, group.idle, False)
+        where_X[group.places_P[owned]] = offset + owned.nonzero().squeeze(1)
+        offset += len(group.places_P)
+    return _Plan(groups, where_X)
 
 
 def _group(stretches: list[tuple[int, int]]) -> _Group:
     longest = stretches[0][1]
     places = torch.arange(longest)
     return _Group(
-        tokens_X=torch.cat([start + places[:length] for start, length in stretches]),
-        where_X=torch.cat([i * longest + places[:length] for i, (_, length) in enumerate(stretches)]),
         places_P=torch.cat([start + places.clamp_max(length - 1) for start, length in stretches]),
+        idle=torch.cat([i * longest + places[length:] for i, (_, length) in enumerate(stretches)]),
         longest=longest,
     )
 
 
+class _Laid(NamedTuple):
+    """A group as the products take it: queries, keys and values side by side, and each token's shares of the others."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    shares: Tensor
+
+
 class _ShortRows(torch.autograd.Function):
-    """Scores, softmax and sum as batched products over conversations and key-value heads. Saves its inputs alone."""
+    """Scores, softmax and sum as batched products over conversations and key-value heads.
+
+    Saves its inputs alone and makes the rest again, unless what it saves is as short-lived as that (`is_forgotten`).
+    """
 
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float, reach: int
     ) -> Tensor:
-        ctx.save_for_backward(query, key, value)
-        ctx.settings = lengths, scale, reach
-        return attend_side_by_side(query, key, value, list(lengths), scale, reach)
+        ctx.settings, ctx.num_kv_heads, ctx.is_laid = (lengths, scale, reach), key.shape[1], is_forgotten()
+        if not ctx.is_laid:
+            ctx.save_for_backward(query, key, value)
+            return attend_side_by_side(query, key, value, list(lengths), scale, reach)
+        laid = _lay(query, key, value, lengths, scale, reach)
+        ctx.save_for_backward(*chain.from_iterable(laid))
+        return _attended(laid, query.shape[1], lengths)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        query, key, value = ctx.saved_tensors
-        lengths, scale, reach = ctx.settings
-        d_query, d_key, d_value = (torch.empty_like(x) for x in (query, key, value))
-        for group in _groups(lengths):
-            q, k, v = (_laid(x, group, key.shape[1]) for x in (query, key, value))
-            d_out = _laid(gradients[0], group, key.shape[1], is_gradient=True)
-            shares = _shares(q, k, group.longest, scale, reach)
-            _put(d_value, torch.bmm(shares.mT, d_out), group)
-            d_shares = torch.bmm(d_out, v.mT)
-            d_scores = torch.ops.aten._softmax_backward_data(d_shares, shares, -1, shares.dtype).mul_(scale)
-            _put(d_query, torch.bmm(d_scores, k), group)
-            _put(d_key, torch.bmm(d_scores.mT, q), group)
-        return d_query, d_key, d_value, None, None, None
+        lengths, scale, _ = ctx.settings
+        saved = ctx.saved_tensors
+        laid = (
+            [_Laid(*saved[i : i + 4]) for i in range(0, len(saved), 4)] if ctx.is_laid else _lay(*saved, *ctx.settings)
+        )
+        plan, num_heads = _plan(lengths), gradients[0].shape[1]
+        d_queries, d_keys, d_values = [], [], []
+        for group, one in zip(plan.groups, laid, strict=True):
+            d_out = _side_by_side(gradients[0], group, ctx.num_kv_heads, is_gradient=True)
+            d_values.append(_back(torch.bmm(one.shares.mT, d_out), group, ctx.num_kv_heads))
+            d_shares = torch.bmm(d_out, one.value.mT)
+            d_scores = torch.ops.aten._softmax_backward_data(d_shares, one.shares, -1, d_shares.dtype).mul_(scale)
+            d_queries.append(_back(torch.bmm(d_scores, one.key), group, num_heads))
+            d_keys.append(_back(torch.bmm(d_scores.mT, one.query), group, ctx.num_kv_heads))
+        return *(_joined(parts, plan) for parts in (d_queries, d_keys, d_values)), None, None, None
 
 
 @torch.library.custom_op("overlay::attend_side_by_side", mutates_args=())
@@ -133,40 +164,56 @@ def attend_side_by_side(
     query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, reach: int
 ) -> Tensor:
     """An operation with a name of its own, so that a checkpointed block may keep what it gave."""
-    out_XND = torch.empty_like(query)
-    for group in _groups(tuple(lengths)):
-        q, k, v = (_laid(x, group, key.shape[1]) for x in (query, key, value))
-        _put(out_XND, torch.bmm(_shares(q, k, group.longest, scale, reach), v), group)
-    return out_XND
+    rows = tuple(lengths)
+    return _attended(_lay(query, key, value, rows, scale, reach), query.shape[1], rows)
 
 
-def _laid(x_XHD: Tensor, group: _Group, num_kv_heads: int, is_gradient: bool = False) -> Tensor:
+def _lay(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float, reach: int) -> list[_Laid]:
+    laid = []
+    for group in _plan(lengths).groups:
+        q, k, v = (_side_by_side(x, group, key.shape[1]) for x in (query, key, value))
+        laid.append(_Laid(q, k, v, _shares(q, k, group.longest, scale, reach)))
+    return laid
+
+
+def _attended(laid: list[_Laid], num_heads: int, lengths: tuple[int, ...]) -> Tensor:
+    plan = _plan(lengths)
+    outs = [
+        _back(torch.bmm(one.shares, one.value), group, num_heads) for group, one in zip(plan.groups, laid, strict=True)
+    ]
+    return _joined(outs, plan)
+
+
+def _side_by_side(x_XHD: Tensor, group: _Group, num_kv_heads: int, is_gradient: bool = False) -> Tensor:
     """(S x K, G x M, D): conversations side by side, the heads that share keys one below the other."""
     _, heads, size = x_XHD.shape
+    x_PHD = x_XHD.index_select(0, group.places_P)
     if is_gradient:
         # What stands behind a conversation's end has none.
-        x_PHD = x_XHD.new_zeros(len(group.places_P), heads, size)
-        x_PHD.index_copy_(0, group.where_X, x_XHD.index_select(0, group.tokens_X))
-    else:
-        x_PHD = x_XHD.index_select(0, group.places_P)
+        x_PHD.index_fill_(0, group.idle, 0.0)
     x_SMKGD = x_PHD.view(-1, group.longest, num_kv_heads, heads // num_kv_heads, size)
     return x_SMKGD.permute(0, 2, 3, 1, 4).reshape(-1, heads // num_kv_heads * group.longest, size)
 
 
-def _put(into_XHD: Tensor, laid: Tensor, group: _Group) -> None:
-    """The way back of `_laid`."""
-    _, heads, size = into_XHD.shape
-    num_conversations = len(group.places_P) // group.longest
+def _back(laid: Tensor, group: _Group, num_heads: int) -> Tensor:
+    """The way back of `_side_by_side`, as far as the places: (P, H, D)."""
+    num_conversations, size = len(group.places_P) // group.longest, laid.shape[-1]
     kv_heads = laid.shape[0] // num_conversations
-    x_SKGMD = laid.view(num_conversations, kv_heads, heads // kv_heads, group.longest, size)
-    x_PHD = x_SKGMD.permute(0, 3, 1, 2, 4).reshape(-1, heads, size)
-    into_XHD.index_copy_(0, group.tokens_X, x_PHD.index_select(0, group.where_X))
+    x_SKGMD = laid.view(num_conversations, kv_heads, num_heads // kv_heads, group.longest, size)
+    return x_SKGMD.permute(0, 3, 1, 2, 4).reshape(-1, num_heads, size)
+
+
+def _joined(parts: list[Tensor], plan: _Plan) -> Tensor:
+    """The tokens of all groups in their order, (X, H, D)."""
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).index_select(0, plan.where_X)
 
 
 def _shares(query: Tensor, key: Tensor, length: int, scale: float, reach: int) -> Tensor:
     """softmax(scale q k^T) over what each token sees."""
     mask = _mask(query.shape[1] // length, length, reach, query.dtype)
-    return torch.baddbmm(mask, query, key.mT, alpha=scale).softmax(-1)
+    scores = torch.baddbmm(mask, query, key.mT, alpha=scale)
+    # In fp32: PyTorch's softmax of 16-bit rows takes twice as long.
+    return scores.float().softmax(-1).to(query.dtype)
 
 
 @lru_cache(maxsize=16)

@@ -144,7 +144,8 @@ def _overlay_gradients(d_out_TO: Tensor, x_TI: Tensor, low_TR: Tensor | None, ov
         return _Learnt()
     d_low_TR = (d_out_TO @ overlay.b_OR.to(d_out_TO.dtype)).mul_(overlay.scale)
     d_a_RI = (d_low_TR.T @ x_TI).to(overlay.a_RI.dtype)
-    d_b_OR = (d_out_TO.T @ low_TR).to(overlay.b_OR.dtype).mul_(overlay.scale)
+    # The narrow side first: on a processor the same product the other way round takes half as long again.
+    d_b_OR = (low_TR.T @ d_out_TO).T.to(overlay.b_OR.dtype).mul_(overlay.scale)
     return _Learnt(d_a_RI, d_b_OR, d_low_TR)
 
 

@@ -17,7 +17,25 @@ _here = threading.local()
 
 def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """What `torch.utils.checkpoint` asks for as `context_fn`: around the first forward pass, and around the second."""
-    return nullcontext(), second_time()
+    return _forgetful(), second_time(_forgetful())
+
+
+def is_forgotten() -> bool:
+    """Whether what the code that asks saves for the gradient is forgotten at once, and made again when its block's turn comes.
+
+    Saving more than is needed then costs memory in one block at a time, and may spare the backward pass some work.
+    """
+    return getattr(_here, "is_forgotten", False)
+
+
+@contextmanager
+def _forgetful() -> Iterator[None]:
+    before = is_forgotten()
+    _here.is_forgotten = True
+    try:
+        yield
+    finally:
+        _here.is_forgotten = before
 
 
 def is_second_time() -> bool:

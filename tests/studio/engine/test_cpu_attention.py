@@ -7,6 +7,7 @@ import torch
 
 from studio.engine import cpu_attention
 from studio.engine.cpu_attention import attend_within
+from studio.engine.recompute import contexts
 from tests.studio.engine.test_attention import looped
 
 LENGTHS = {
@@ -69,10 +70,11 @@ def test_no_gradient_reaches_a_neighbour():
 
 
 def test_conversations_of_like_length_share_a_group_and_little_is_padding():
-    groups = cpu_attention._groups((90, 88, 91, 12, 10, 11, 89))
-    assert len(groups) == 2
-    assert sorted(torch.cat([group.tokens_X for group in groups]).tolist()) == list(range(391))
-    assert sum(len(group.places_P) for group in groups) <= 1.25 * 391
+    plan = cpu_attention._plan((90, 88, 91, 12, 10, 11, 89))
+    assert len(plan.groups) == 2
+    everywhere = torch.cat([group.places_P for group in plan.groups])
+    assert everywhere[plan.where_X].tolist() == list(range(391))
+    assert len(everywhere) <= 1.25 * 391
 
 
 def test_what_is_kept_for_the_gradient_are_the_inputs_alone():
@@ -82,3 +84,19 @@ def test_what_is_kept_for_the_gradient_are_the_inputs_alone():
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         attend_within(*tensors, lengths, None, (-1, 0))
     assert sum(x.nbytes for x in kept) == sum(x.nbytes for x in tensors)
+
+
+def test_in_a_block_that_runs_twice_the_shares_are_kept_and_the_gradients_are_the_same():
+    lengths = (40, 3, 17, 39, 2)
+    plain, forgetful = inputs(lengths, (4, 2)), inputs(lengths, (4, 2))
+    found = attend_within(*plain, lengths, None, (-1, 0))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x), contexts()[1]:
+        again = attend_within(*forgetful, lengths, None, (-1, 0))
+    assert torch.equal(found, again)
+    assert len(kept) == 4 * len(cpu_attention._plan(lengths).groups)
+    slope = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
+    for one, other in zip(
+        torch.autograd.grad(found, plain, slope), torch.autograd.grad(again, forgetful, slope), strict=True
+    ):
+        assert torch.equal(one, other)
