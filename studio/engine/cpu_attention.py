@@ -87,6 +87,17 @@ class _Plan(NamedTuple):
 @lru_cache(maxsize=8)
 def _plan(lengths: tuple[int, ...]) -> _Plan:
     starts = [0, *accumulate(lengths)]
+    groups = tuple(_group([(starts[i], lengths[i]) for i in members]) for members in _alike(lengths))
+    where_X, offset = torch.empty(starts[-1], dtype=torch.int64), 0
+    for group in groups:
+        is_owned = torch.ones(len(group.places_P), dtype=torch.bool).index_fill_(0, group.idle, False)
+        where_X[group.places_P[is_owned]] = offset + is_owned.nonzero().squeeze(1)
+        offset += len(group.places_P)
+    return _Plan(groups, where_X)
+
+
+def _alike(lengths: tuple[int, ...]) -> list[list[int]]:
+    """Which conversations, longest first, share a group."""
     members: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         group = [*members[-1], i] if members else []
@@ -94,13 +105,7 @@ def _plan(lengths: tuple[int, ...]) -> _Plan:
             members[-1] = group
         else:
             members.append([i])
-    groups = tuple(_group([(starts[i], lengths[i]) for i in group]) for group in members)
-    where_X, offset = torch.empty(starts[-1], dtype=torch.int64), 0
-    for group in groups:
-        owned = torch.ones(len(group.places_P), dtype=torch.bool).index_fill_(0, group.idle, False)
-        where_X[group.places_P[owned]] = offset + owned.nonzero().squeeze(1)
-        offset += len(group.places_P)
-    return _Plan(groups, where_X)
+    return members
 
 
 def _group(stretches: list[tuple[int, int]]) -> _Group:

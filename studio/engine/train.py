@@ -25,7 +25,7 @@ from studio.engine.ahead import Ahead
 from studio.engine.attention import VARLEN
 from studio.engine.batches import Layout, MicroBatch, Schedule, micro_batches
 from studio.engine.loss import LogitShape, supervised_loss
-from studio.engine.measure import memory, reset_peaks
+from studio.engine.measure import give_back_unused, memory, reset_peaks
 from studio.engine.overlay import delta_norm, trainable
 from studio.engine.ranks import ALONE, Ranks, make_accelerator
 from studio.engine.sharded import in_step
@@ -167,6 +167,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         optimizer.step()
         rate.step()
         optimizer.zero_grad(set_to_none=True)
+        give_back_unused(device, step)
         step += 1
         emit(
             e.StepTaken(

@@ -13,7 +13,6 @@ from, and the most memory it holds during the steps, beyond the loaded base. Pri
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import json
 import os
@@ -207,9 +206,10 @@ def _held(device: Any) -> int:
     import psutil
     import torch
 
+    from studio.engine.measure import give_back_unused
+
     gc.collect()
-    if device.type == "cpu" and sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_unused(device)
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
