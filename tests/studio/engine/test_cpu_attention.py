@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from studio.engine import cpu_attention
 from studio.engine.cpu_attention import attend_within
@@ -86,17 +87,23 @@ def test_what_is_kept_for_the_gradient_are_the_inputs_alone():
     assert sum(x.nbytes for x in kept) == sum(x.nbytes for x in tensors)
 
 
-def test_in_a_block_that_runs_twice_the_shares_are_kept_and_the_gradients_are_the_same():
+def test_a_block_that_runs_twice_makes_its_shares_twice_and_not_once_more_for_the_gradient(monkeypatch):
     lengths = (40, 3, 17, 39, 2)
-    plain, forgetful = inputs(lengths, (4, 2)), inputs(lengths, (4, 2))
-    found = attend_within(*plain, lengths, None, (-1, 0))
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x), contexts()[1]:
-        again = attend_within(*forgetful, lengths, None, (-1, 0))
+    plain, checkpointed = inputs(lengths, (4, 2)), inputs(lengths, (4, 2))
+    made = []
+    monkeypatch.setattr(
+        cpu_attention, "_shares", lambda *args, real=cpu_attention._shares: made.append(1) or real(*args)
+    )
+
+    def attended(*tensors):
+        return attend_within(*tensors, lengths, None, (-1, 0))
+
+    found = attended(*plain)
+    again = checkpoint(attended, *checkpointed, use_reentrant=False, context_fn=contexts)
     assert torch.equal(found, again)
-    assert len(kept) == 4 * len(cpu_attention._plan(lengths).groups)
     slope = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
-    for one, other in zip(
-        torch.autograd.grad(found, plain, slope), torch.autograd.grad(again, forgetful, slope), strict=True
-    ):
+    expected = torch.autograd.grad(found, plain, slope)
+    made.clear()
+    for one, other in zip(torch.autograd.grad(again, checkpointed, slope), expected, strict=True):
         assert torch.equal(one, other)
+    assert len(made) == len(cpu_attention._plan(lengths).groups)
