@@ -17,6 +17,7 @@ from studio.engine.compiling import compile_blocks, obstacle
 from studio.engine.desk import Desk
 from studio.engine.embeddings import place_embeddings
 from studio.engine.encoded import Encoded
+from studio.engine.first_batch import first_batch
 from studio.engine.load import LoadedBase
 from studio.engine.measure import memory
 from studio.engine.overlay import trainable
@@ -34,6 +35,7 @@ from studio.places import Workspace
 from studio.recipe.recipe import Recipe
 from studio.runs import events as e
 from studio.runs.create import TrainJob, refuse_changes, refuse_full_disk
+from studio.runs.first_batch import FIRST_BATCH, write_first_batch
 from studio.runs.folder import RunFolder
 from studio.runs.rescue import job_in_force
 
@@ -60,6 +62,7 @@ def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, em
     emit(_prepared(material, encoded, overlaid, base.num_parameters))
     for warning in warnings(encoded, job.recipe, desk):
         emit(warning)
+    show_first_batch(run, material, loaded, emit)
 
     outcome = train(run, job.recipe, overlaid, material, sampler(loaded, job.recipe, emit), orders, emit)
 
@@ -96,6 +99,22 @@ def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: P
     schedule = Schedule.of(recipe.training, len(encoded.examples))
     layout = Layout.of(recipe, int(pad_id or 0), context_tokens(loaded.model))
     return Material(encoded.examples, held_out.examples, schedule, layout), encoded
+
+
+def show_first_batch(run: RunFolder, material: Material, loaded: LoadedBase, emit: Emit) -> None:
+    """Write down what the first step learns from, unless that was done."""
+    if (run.path / FIRST_BATCH).exists():
+        return
+    batch = first_batch([material.rows[i] for i in material.schedule.rows(1)], loaded.tokenizer)
+    write_first_batch(run, batch)
+    emit(
+        e.FirstBatchWritten(
+            path=FIRST_BATCH,
+            num_rows=batch.num_rows,
+            num_tokens=batch.num_tokens,
+            num_supervised=batch.num_supervised,
+        )
+    )
 
 
 def _progress(emit: Emit) -> Progress:
