@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 
@@ -98,7 +99,12 @@ def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: P
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     schedule = Schedule.of(recipe.training, len(encoded.examples))
     layout = Layout.of(recipe, int(pad_id or 0), context_tokens(loaded.model))
-    return Material(encoded.examples, held_out.examples, schedule, layout), encoded
+    return Material(encoded.examples, held_out.examples, schedule, layout, _reader(tokenizer)), encoded
+
+
+def _reader(tokenizer: Any) -> Callable[[list[int]], str]:
+    """How token ids read, without the marks of a template."""
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def show_first_batch(run: RunFolder, material: Material, loaded: LoadedBase, emit: Emit) -> None:

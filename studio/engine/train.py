@@ -24,6 +24,7 @@ from studio.engine import checkpoint
 from studio.engine.ahead import Ahead
 from studio.engine.attention import VARLEN
 from studio.engine.batches import Layout, MicroBatch, Schedule, micro_batches
+from studio.engine.judge import Judge, judged
 from studio.engine.loss import LogitShape, supervised_loss
 from studio.engine.measure import memory, reset_peaks
 from studio.engine.overlay import delta_norm, trainable
@@ -40,11 +41,14 @@ Emit = Callable[[e.Event], None]
 
 
 class Learner(nn.Module):
-    """Model and loss as one module: hidden states in, one number out. The logits of a batch never exist as a whole."""
+    """Model and loss as one module: hidden states in, one number out. The logits of a batch never exist as a whole.
 
-    def __init__(self, overlaid: PeftModel) -> None:
+    A `judge` gets to hear the loss of each token; the number stays the same.
+    """
+
+    def __init__(self, overlaid: PeftModel, judge: Judge | None = None) -> None:
         super().__init__()
-        self.overlaid = overlaid
+        self.overlaid, self.judge = overlaid, judge
         language_model = overlaid.get_base_model()
         self.body = language_model.base_model
         self._head = language_model.get_output_embeddings()
@@ -64,17 +68,24 @@ class Learner(nn.Module):
             use_cache=False,
             **({"boundaries": batch.boundaries} if is_varlen else {}),
         ).last_hidden_state
-        return supervised_loss(hidden_BTH, self._head, batch.targets_BT, self._shape, rows=batch.supervised_N)
+        each_N = self.judge.sheet(batch, hidden_BTH.device) if self.judge else None
+        loss = supervised_loss(
+            hidden_BTH, self._head, batch.targets_BT, self._shape, rows=batch.supervised_N, each=each_N
+        )
+        if self.judge and each_N is not None:
+            self.judge.listen(batch, each_N, is_held_out=not self.training)
+        return loss
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a run works on: encoded rows, those held out, and the order of the first."""
+    """What a run works on: encoded rows, those held out, the order of the first, and how tokens read as text."""
 
     rows: Sequence[Example]
     held_out: Sequence[Example]
     schedule: Schedule
     layout: Layout
+    decode: Callable[[list[int]], str] = lambda _: ""
 
     def lay_out(self, step: int, device: torch.device, ranks: Ranks = ALONE) -> tuple[list[Example], list[MicroBatch]]:
         """The rows of an optimizer step, and the forward passes over this rank's share of them.
@@ -131,7 +142,8 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
     parameters = list(trainable(overlaid).values())
     optimizer = make_optimizer(recipe, parameters, device)
     rate = make_rate(recipe, optimizer, num_steps)
-    learner, optimizer = Learner(overlaid), accelerator.prepare(optimizer)
+    judge = Judge()
+    learner, optimizer = Learner(overlaid, judge), accelerator.prepare(optimizer)
 
     saved = newest_step(run, ranks)
     step = checkpoint.restore(run, run.checkpoint(saved), overlaid, optimizer.optimizer, rate) if saved else 0
@@ -146,6 +158,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
     while step < num_steps:
         began = time.perf_counter()
         learner.train()
+        judge.begin(step + 1)
         rows, batches = ahead.take(step + 1)
         num_supervised = sum(row.num_supervised for row in rows)
 
@@ -186,6 +199,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         is_last = step == num_steps
         if is_last or orders.evaluate_now or due(step, keep.evaluate_every_steps):
             evaluate(learner, material, step, emit)
+            emit(judged(step, judge.worst(ranks), material.rows, material.held_out, material.decode))
         if is_last or orders.sample_now or due(step, keep.sample_every_steps):
             sample(overlaid, step)
         is_wanted = orders.save_now or orders.ending in ("stop", "pause")
