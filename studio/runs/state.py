@@ -218,7 +218,7 @@ class RunState:
                 self.status, self.adapter = Status.STOPPED, adapter
                 self.ending = Ending(
                     f"Stopped at step {event.step}." if saved else f"Stopped at step {event.step} without saving.",
-                    "Resume goes on from there." if saved else "Resume goes on from the last checkpoint.",
+                    "Resume goes on from there." if saved else _goes_on(self.checkpoints),
                 )
             case e.Paused(step=step, cause=cause, hint=hint):
                 self.status = Status.PAUSED
@@ -237,11 +237,13 @@ class RunState:
 
 def _death(event: e.Died, checkpoints: list[e.CheckpointSaved]) -> Ending:
     told = death(event.exit_code, event.signal, event.evidence, event.last_lines)
-    if checkpoints:
-        goes_on = f"Resume goes on from step {checkpoints[-1].step}: nothing before it is lost."
-    else:
-        goes_on = "There was no checkpoint yet: resume begins again."
-    return Ending(told.message, f"{told.hint} {goes_on}".strip())
+    return Ending(told.message, f"{told.hint} {_goes_on(checkpoints)}".strip())
+
+
+def _goes_on(checkpoints: list[e.CheckpointSaved]) -> str:
+    if not checkpoints:
+        return "There was no checkpoint yet: resume begins again."
+    return f"Resume goes on from step {checkpoints[-1].step}: nothing before it is lost."
 
 
 def without_curves(state: RunState) -> RunState:
