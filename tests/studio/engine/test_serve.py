@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from studio.engine.batches import micro_batches
-from studio.engine.reply import reply
+from studio.engine.reply import Reply
 from studio.engine.serve import Server
 from studio.engine.train import Learner
 from studio.recipe.fields import replaced
@@ -166,14 +166,15 @@ def test_who_ends_a_run_need_not_wait_until_its_base_is_loaded(
 
 
 def test_a_stop_breaks_off_an_evaluation_between_two_micro_batches_and_saves(workspace, made, server, monkeypatch):
-    run = create_run(workspace, replaced(made, "training.micro_batch_tokens", 128), device="cpu")
+    run = create_run(workspace, replaced(made, "data.validation_fraction", 0.5), device="cpu")
     engine = server()
     forward, seen = Learner.forward, []
 
     def counting(learner, batch):
         if not learner.training and run.state().step == 4:
             seen.append(batch)
-            engine.inbox.post(w.Stop(run=run.id))
+            if len(seen) == 1:
+                engine.inbox.post(w.Stop(run=run.id))
         return forward(learner, batch)
 
     monkeypatch.setattr(Learner, "forward", counting)
@@ -194,21 +195,23 @@ def one_row_each(rows, layout):
 
 
 def test_a_stop_breaks_off_a_sample_between_two_tokens(workspace, made, server, monkeypatch):
-    run = create_run(workspace, replaced(made, "keep.sample_every_steps", 3), device="cpu")
+    made = replaced(replaced(made, "keep.sample_every_steps", 3), "keep.sample_prompts", ["Who are you?", "Ahoy?"])
+    run = create_run(workspace, made, device="cpu")
     engine, asked = server(), []
 
-    def answering(overlaid, tokenizer, turns, sampling, should_stop):
+    def answering(_model, _tokenizer, turns, _sampling, should_stop):
+        asked.append(turns[0]["content"])
         if run.state().step == 3:
-            asked.append(turns)
             engine.inbox.post(w.Stop(run=run.id))
-        return reply(overlaid, tokenizer, turns, sampling, should_stop=should_stop)
+        return Reply("Arrr", 1, 0.1, stopped=should_stop())
 
     monkeypatch.setattr("studio.engine.run.reply", answering)
     engine.train(run)
     state = run.state()
-    assert len(asked) == 1
+    assert asked == ["Who are you?", "Ahoy?", "Who are you?"]
     assert (state.status, state.step) == (Status.STOPPED, 3)
-    assert [sample.step for sample in state.samples] == [0]
+    assert [sample.step for sample in state.samples] == [0, 0]
+    assert [step for step, _ in run.checkpoints()] == [3]
 
 
 # --- asked for in mid-run ------------------------------------------------------------------------------------------
