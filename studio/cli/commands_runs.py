@@ -8,12 +8,14 @@ from typing import Any
 
 from studio.cli.follow import POLL_SECONDS
 from studio.cli.output import Output, readable_seconds, table
-from studio.cli.parser import Commands, add_command
-from studio.errors import DamagedError, EngineError
+from studio.cli.parser import Commands, add_command, whole_number
+from studio.errors import DamagedError, EngineError, NotFoundError
+from studio.library.promote import promote
 from studio.places import Workspace
 from studio.runs import wishes as w
 from studio.runs.engine import running_engine
 from studio.runs.folder import RunFolder, find_run, list_runs
+from studio.runs.hints import Hint, hints
 from studio.runs.state import RunState
 
 
@@ -29,6 +31,18 @@ def register(commands: Commands) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     one = add_command(actions, "show", show_one, "one run with its curve")
     one.add_argument("run_name", metavar="RUN", help="the run's id or name")
+    using = add_command(
+        actions,
+        "promote",
+        promote_one,
+        "take a checkpoint into the library",
+        details="Any checkpoint that is still kept becomes an adapter of its own; the run and its adapter stay as they are. "
+        "`overlay runs show RUN` lists the checkpoints and says which was best.",
+    )
+    using.add_argument("run_name", metavar="RUN", help="the run's id or name")
+    using.add_argument(
+        "--step", type=whole_number(1, 10_000_000), help="the checkpoint's step (default: the best one's)"
+    )
     stopping = add_command(
         commands, "stop", stop, "end a run, keeping its adapter", details="It ends after the step in hand and saves."
     )
@@ -58,12 +72,17 @@ def show_one(options: argparse.Namespace, output: Output, workspace: Workspace) 
     """Print one run with its losses."""
     run = find_run(workspace, options.run_name)
     state = run.bury()
+    best = state.best_evaluation
     document = {
         **record(run, state),
         "path": str(run.path),
         "device": state.device or run.job.get("device", ""),
         "losses": [[step, loss] for step, loss in state.losses],
         "evaluations": [[found.step, found.loss] for found in state.evaluations],
+        "best": {"step": best.step, "loss": best.loss} if best else None,
+        "ended_early": state.ended_early is not None,
+        "worst_rows": state.worst_rows,
+        "hints": [_hint_record(hint) for hint in hints(state)],
         "samples": [{"step": s.step, "prompt": s.prompt, "text": s.text} for s in state.samples],
         "checkpoints": [step for step, _ in run.checkpoints()],
         "warnings": [{"message": warned.message, "hint": warned.hint} for warned in state.warnings],
@@ -72,6 +91,16 @@ def show_one(options: argparse.Namespace, output: Output, workspace: Workspace) 
         "seconds_left": state.seconds_left if state.status.is_live else None,
     }
     output.result(document, _show_text(document))
+
+
+def promote_one(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
+    """Make a checkpoint an adapter, and print its record."""
+    run = find_run(workspace, options.run_name)
+    best = run.state().best_checkpoint
+    if options.step is None and best is None:
+        raise NotFoundError(f"No checkpoint of {run.id} is known to be the best.", "Name one with --step.")
+    adapter = promote(workspace, run, options.step or (best.step if best else 0))
+    output.result(adapter.record(), f"{adapter.name} is in the library.")
 
 
 def stop(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
@@ -116,6 +145,10 @@ def _end(run: RunFolder, wish: w.Wish, output: Output, workspace: Workspace) -> 
     output.result({"run": run.id, "state": str(state.status)}, f"{run.id} is {state.status}.")
 
 
+def _hint_record(hint: Hint) -> dict[str, Any]:
+    return {**vars(hint), "kind": str(hint.kind)}
+
+
 def _show_text(document: dict[str, Any]) -> str:
     lines = [
         f"{document['run']}: {document['state']}, step {document['step']} of {document['num_steps'] or '?'}",
@@ -125,6 +158,13 @@ def _show_text(document: dict[str, Any]) -> str:
     if losses:
         lines.append(f"Loss {losses[0][1]:.3f} at step {losses[0][0]}, {losses[-1][1]:.3f} at step {losses[-1][0]}")
     lines += [f"Held-out loss {loss:.3f} at step {step}" for step, loss in document["evaluations"]]
+    if document["best"]:
+        best = f"Best held-out loss {document['best']['loss']:.3f} at step {document['best']['step']}"
+        lines.append(f"{best}; the run ended early" if document["ended_early"] else best)
+    if document["worst_rows"]:
+        rows = [f"{one['row'] + 1} ({one['loss']:.2f})" for one in document["worst_rows"][:5]]
+        lines.append(f"Hardest rows: {', '.join(rows)}")
+    lines += [f"{hint['message']} {hint['reason']} {hint['advice']}" for hint in document["hints"]]
     if document["seconds"] is not None:
         lines.append(f"Took {readable_seconds(document['seconds'])}")
     if document["ending"]:

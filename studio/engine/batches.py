@@ -48,7 +48,7 @@ class MicroBatch:
 
     `targets_BT` holds the token to be predicted at each position, or `IGNORED`; `supervised_N` says where it is not
     ignored, as offsets into the flattened batch. That is worked out here, on the CPU: asking the card for it later would
-    make both wait.
+    make both wait. `rows` are (row of the dataset, tokens learnt from it) in the order of `supervised_N`.
     """
 
     ids_BT: Tensor
@@ -57,6 +57,7 @@ class MicroBatch:
     supervised_N: Tensor
     boundaries: Boundaries
     num_tokens: int
+    rows: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_supervised(self) -> int:
@@ -79,6 +80,7 @@ class MicroBatch:
             supervised_N=change(self.supervised_N),
             boundaries=Boundaries(change(self.boundaries.starts_S), self.boundaries.longest),
             num_tokens=self.num_tokens,
+            rows=self.rows,
         )
 
 
@@ -215,4 +217,5 @@ def collate(rows: Sequence[Sequence[Example]], pad_id: int, multiple: int = 1) -
         supervised_N=torch.from_numpy(np.flatnonzero(targets_BT != IGNORED)),
         boundaries=Boundaries.of(lengths),
         num_tokens=sum(len(example.ids) for row in rows for example in row),
+        rows=tuple((example.row, example.num_supervised) for row in rows for example in row),
     )

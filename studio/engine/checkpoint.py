@@ -3,7 +3,7 @@
     adapter.safetensors      the learning parameters
     optimizer.safetensors    the optimizer's tensors, named `<parameter>/<slot>`
     rng.safetensors          torch's generators
-    state.json               step, learning-rate schedule, Python's and NumPy's generators, hashes of the inputs
+    state.json               step, learning-rate schedule, Python's and NumPy's generators, hashes of the inputs, the standing
     manifest.json            sizes and SHA-256 of all that, written last
 
 No pickle. The rows' order is a function of the step and needs no state. A checkpoint is built beside its place and renamed
@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from studio import files
 from studio.engine.overlay import load_tensors, save_tensors, trainable
+from studio.engine.standing import NOBODY, Standing
 from studio.errors import ChangedError, DamagedError
 from studio.runs.events import Warned
 from studio.runs.folder import RunFolder
@@ -34,9 +35,19 @@ _GOES_ON = "The run goes on from the newest checkpoint that is whole."
 
 
 def save(
-    run: RunFolder, step: int, model: torch.nn.Module, optimizer: Optimizer, schedule: LRScheduler, *, keep: int
+    run: RunFolder,
+    step: int,
+    model: torch.nn.Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    *,
+    keep: int,
+    standing: Standing = NOBODY,
 ) -> Path:
-    """Write the checkpoint of `step`, verify it, then remove all but the newest `keep`. Raises `DiskFullError`."""
+    """Write the checkpoint of `step`, verify it, then remove all but the newest `keep` and the one kept for its evaluation.
+
+    Raises `DiskFullError`.
+    """
     target = run.checkpoint(step)
     if not target.exists():
         slots, numbers = _split(optimizer.state_dict()["state"])
@@ -54,13 +65,15 @@ def save(
                 "optimizer": {"numbers": numbers, "groups": _groups(optimizer)},
                 "python": _python_generator(),
                 "numpy": _numpy_generator(),
+                "standing": standing.to_dict(),
             }
             files.write_json(folder / "state.json", state)
     problems = files.damage(target)
     if problems:
         raise DamagedError(f"The checkpoint of step {step} was not written soundly: {problems[0]}", "Check the disk.")
-    for _, old in run.checkpoints()[:-keep]:
-        files.remove(old)
+    for old_step, old in run.checkpoints()[:-keep]:
+        if old_step != standing.kept_step:
+            files.remove(old)
     return target
 
 

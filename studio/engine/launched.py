@@ -124,8 +124,9 @@ def _learn(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, to_s
         material, _ = prepare(job, workspace, loaded, _nothing)
         overlaid = begin_overlay(desk, as_run)
         # A sharded base answers only if all its ranks do.
-        sample = sampler(loaded, job.recipe, _nothing) if to_shard else _nothing
-        train(run, job.recipe, overlaid, material, sample, SharedOrders(ranks, Orders()), _nothing)
+        orders = SharedOrders(ranks, Orders())
+        sample = sampler(run, loaded, job.recipe, orders, _nothing) if to_shard else _nothing
+        train(run, job.recipe, overlaid, material, sample, orders, _nothing)
 
 
 @contextlib.contextmanager
@@ -178,6 +179,11 @@ class SharedOrders(Orders):
     def __init__(self, ranks: Ranks, own: Orders) -> None:
         self._ranks, self._own = ranks, own
 
+    @property
+    def own(self) -> Orders:
+        """Those that no other rank is asked about."""
+        return self._own
+
     def update(self, model: PeftModel) -> None:
         """Have the first rank ask its owner; take over what it was told."""
         own = self._own
@@ -188,6 +194,14 @@ class SharedOrders(Orders):
         )
         self.ending = _ENDINGS[ending]
         self.save_now, self.evaluate_now, self.sample_now = bool(save), bool(evaluate), bool(sample)
+
+    def is_in_a_hurry(self) -> bool:
+        """As the first rank finds it. Every rank asks, and as often."""
+        if self._ranks.is_first:
+            self._own.is_in_a_hurry()
+        (ending,) = self._ranks.told(_ENDINGS.index(self._own.ending))
+        self.ending = _ENDINGS[ending]
+        return self.is_ending
 
 
 @contextlib.contextmanager

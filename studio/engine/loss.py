@@ -66,6 +66,7 @@ def supervised_loss(
     shape: LogitShape = LogitShape(),
     chunk_rows: int | None = None,
     rows: Tensor | None = None,
+    each: Tensor | None = None,
 ) -> Tensor:
     """Sum of -log p(target) over the supervised tokens, in fp32, as a scalar that carries gradient.
 
@@ -77,6 +78,7 @@ def supervised_loss(
         chunk_rows: tokens whose logits are in memory at once, `chunk_rows * V * 6` bytes in 16 bit; by default `CHUNK_ROWS`
             on a card and `CHUNK_ROWS_CPU` on a processor.
         rows: (N,), where targets are not `IGNORED`, as offsets into the flattened batch; looked for if not given.
+        each: (N,) in fp32, to be filled with the loss of each token: NaN where the head does not take the lean path.
     """
     targets = targets.reshape(-1)
     if rows is None:
@@ -93,8 +95,10 @@ def supervised_loss(
         and len(list(head.parameters())) == 1
     ):
         chunk_rows = chunk_rows or (CHUNK_ROWS_CPU if hidden.is_cpu else CHUNK_ROWS)
-        loss: Tensor = _FrozenHeadLoss.apply(picked_NH, head.weight, picked_targets_N, shape, chunk_rows)
+        loss: Tensor = _FrozenHeadLoss.apply(picked_NH, head.weight, picked_targets_N, shape, chunk_rows, each)
         return loss
+    if each is not None:
+        each.fill_(torch.nan)
     return _head_loss(picked_NH, head, picked_targets_N, shape)
 
 
@@ -108,16 +112,24 @@ class _FrozenHeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, shape: LogitShape, chunk_rows: int
+        ctx: Any,
+        hidden_NH: Tensor,
+        weight_VH: Tensor,
+        targets_N: Tensor,
+        shape: LogitShape,
+        chunk_rows: int,
+        each_N: Tensor | None = None,
     ) -> Tensor:
         gradient_NH = torch.empty_like(hidden_NH) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden_NH.device)
         for start in range(0, hidden_NH.shape[0], chunk_rows):
             chunk = slice(start, start + chunk_rows)
-            loss, gradient_CH = _chunk_loss(
+            each_C1, gradient_CH = _chunk_loss(
                 hidden_NH[chunk], weight_VH, targets_N[chunk, None], shape, gradient_NH is not None
             )
-            total += loss
+            total += each_C1.sum()
+            if each_N is not None:
+                each_N[chunk, None] = each_C1
             if gradient_NH is not None and gradient_CH is not None:
                 gradient_NH[chunk] = gradient_CH
         if gradient_NH is not None:
@@ -127,13 +139,13 @@ class _FrozenHeadLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         (gradient_NH,) = ctx.saved_tensors
-        return gradient_NH * grad_outputs[0].to(gradient_NH.dtype), None, None, None, None
+        return gradient_NH * grad_outputs[0].to(gradient_NH.dtype), None, None, None, None, None
 
 
 def _chunk_loss(
     hidden_CH: Tensor, weight_VH: Tensor, targets_C1: Tensor, shape: LogitShape, wants_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Summed loss of some rows and, if wanted, its gradient with respect to their hidden states.
+    """The loss of some rows and, if wanted, its gradient with respect to their hidden states.
 
     Holds six bytes per logit in 16 bit: the product and its fp32 copy, then that copy and its 16-bit gradient. Soft-capped
     families need two more.
@@ -144,15 +156,15 @@ def _chunk_loss(
     max_C1 = logits_CV.amax(dim=1, keepdim=True)
     exp_CV = logits_CV.sub_(max_C1).exp_()  # in place of the logits
     sum_C1 = exp_CV.sum(dim=1, keepdim=True)
-    loss = (sum_C1.log() + max_C1 - wanted_C1).sum()
+    each_C1 = sum_C1.log() + max_C1 - wanted_C1
     if not wants_gradient:
-        return loss, None
+        return each_C1, None
     d_logits_CV = exp_CV.div_(sum_C1)  # the softmax
     d_logits_CV.scatter_add_(1, targets_C1, torch.full_like(sum_C1, -1.0))
     if slope_CV is not None:
         d_logits_CV.mul_(slope_CV)
         del slope_CV
-    return loss, d_logits_CV.to(weight_VH.dtype) @ weight_VH
+    return each_C1, d_logits_CV.to(weight_VH.dtype) @ weight_VH
 
 
 def _slope(logits_CV: Tensor, shape: LogitShape) -> Tensor | float | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from studio.memory.device import CardUse, card_uses
+from studio.memory.device import CardUse, card_loads, card_uses
 from studio.runs.events import MemoryMeasured
 
 _STATUS = Path("/proc/self/status")
@@ -34,6 +34,14 @@ def card_of(device: torch.device) -> tuple[str, CardUse] | None:
     uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     use = card_uses().get(uuid)
     return None if use is None else (uuid, use)
+
+
+def energy_joules(device: torch.device) -> float | None:
+    """What `device` has taken since its driver was loaded, whoever used it; None for a CPU, or where the driver is mute."""
+    if device.type != "cuda":
+        return None
+    load = card_loads().get(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    return None if load is None else load.energy_joules
 
 
 def room(device: torch.device) -> tuple[int, int]:

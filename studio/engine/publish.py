@@ -6,7 +6,6 @@ No path of this computer goes into any of them: PEFT writes the folder a base wa
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from safetensors.torch import save_file
 from studio import files
 from studio.engine.overlay import NAME, all_finite
 from studio.errors import DivergedError
-from studio.library.adapter import write_sidecar
+from studio.library.adapter import CONFIG, write_sidecar
+from studio.library.provenance import card, facts, public_base
 from studio.runs.folder import RunFolder
 
 
-def save_adapter(run: RunFolder, overlaid: PeftModel, tokenizer: Any) -> None:
-    """Write `run.adapter`. Raises `DivergedError` rather than keep an adapter with a NaN in it, `DiskFullError`."""
+def save_adapter(run: RunFolder, overlaid: PeftModel, tokenizer: Any, step: int) -> None:
+    """Write `run.adapter`, which is that of `step`. Raises `DivergedError` rather than keep a NaN in it, `DiskFullError`."""
     tensors = {
         name: value.detach().to("cpu", torch.float32).contiguous()
         for name, value in get_peft_model_state_dict(overlaid, adapter_name=NAME).items()
@@ -31,10 +31,15 @@ def save_adapter(run: RunFolder, overlaid: PeftModel, tokenizer: Any) -> None:
         raise DivergedError("The adapter holds numbers that are none.", "Go on from an earlier checkpoint.")
     with files.new_folder(run.adapter, needs_bytes=_needed_bytes(run, tensors)) as folder:
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        files.write_text(folder / "adapter_config.json", json.dumps(_config(run, overlaid), indent=2) + "\n")
+        files.write_text(folder / CONFIG, json.dumps(_config(run, overlaid), indent=2) + "\n")
         tokenizer.save_pretrained(folder)
         files.write_text(folder / "README.md", card(run))
-        write_sidecar(folder, **facts(run))
+        write_sidecar(folder, **facts(run, step))
+
+
+def write_config(run: RunFolder, overlaid: PeftModel) -> None:
+    """Leave the adapter's configuration in the run's folder: with it any checkpoint can be made an adapter, without PEFT."""
+    files.write_text(run.path / CONFIG, json.dumps(_config(run, overlaid), indent=2) + "\n")
 
 
 def _needed_bytes(run: RunFolder, tensors: dict[str, torch.Tensor]) -> int:
@@ -58,68 +63,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
     return getattr(value, "value", value)
-
-
-def public_base(run: RunFolder) -> str:
-    """What the base is called elsewhere: its hub id if it has one, else the name it has here."""
-    return str(run.job["base"].get("hub_id") or Path(str(run.job["base"]["id"])).name)
-
-
-def facts(run: RunFolder) -> dict[str, Any]:
-    """The sidecar: where this adapter comes from."""
-    state, job = run.state(), run.job
-    recipe = dict(job["recipe"])
-    recipe["data"] = {**recipe["data"], "path": Path(job["data"]["path"]).name}
-    recipe["base"] = {**recipe["base"], "id": public_base(run)}
-    return {
-        "name": run.name,
-        "run": run.id,
-        "created": time.time(),
-        "base": {
-            "id": Path(str(job["base"]["id"])).name,
-            "hub_id": job["base"].get("hub_id", ""),
-            "revision": job["base"].get("revision", ""),
-            "fingerprint": job["inputs"]["base"],
-        },
-        "data": {"name": Path(job["data"]["path"]).name, "sha256": job["inputs"]["dataset"]},
-        "template_sha256": job["inputs"]["chat template"],
-        "recipe": recipe,
-        "versions": job["versions"],
-        "metrics": {
-            "steps": state.step,
-            "first_loss": state.losses[0][1] if state.losses else None,
-            "loss": state.losses[-1][1] if state.losses else None,
-            "first_evaluation_loss": state.evaluations[0].loss if state.evaluations else None,
-            "evaluation_loss": state.evaluations[-1].loss if state.evaluations else None,
-        },
-        "parent": None,
-        "tags": [],
-        "note": "",
-    }
-
-
-def card(run: RunFolder) -> str:
-    """The model card, with the front matter that hubs and tools read."""
-    base, recipe = public_base(run), run.job["recipe"]
-    # JSON strings are YAML strings: a name cannot break out of the front matter.
-    return f"""---
-library_name: peft
-base_model: {json.dumps(base)}
-base_model_relation: adapter
-pipeline_tag: text-generation
-tags: [lora, qlora, sft]
----
-
-# {run.name}
-
-A LoRA adapter for `{base}`: rank {recipe["adapter"]["rank"]}, alpha {recipe["adapter"]["alpha"]}, trained with Overlay Studio.
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({json.dumps(base)}), "path/to/this/folder")
-```
-
-`overlay.json` beside this file has the recipe, the data's fingerprint and the figures of the run.
-"""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 
@@ -17,23 +19,28 @@ from studio.engine.compiling import compile_blocks, obstacle
 from studio.engine.desk import Desk
 from studio.engine.embeddings import place_embeddings
 from studio.engine.encoded import Encoded
+from studio.engine.first_batch import first_batch
+from studio.engine.interrupt import interruptible
 from studio.engine.load import LoadedBase
-from studio.engine.measure import memory
-from studio.engine.overlay import trainable
-from studio.engine.publish import save_adapter
+from studio.engine.measure import energy_joules, memory
+from studio.engine.overlay import load_tensors, trainable
+from studio.engine.publish import save_adapter, write_config
 from studio.engine.ranks import Ranks
 from studio.engine.reply import Sampling, context_tokens, reply
 from studio.engine.row_cache import Progress, encoded_rows
 from studio.engine.sharded import shard
+from studio.engine.standing import Standing
 from studio.engine.template import Coder, need_template
 from studio.engine.train import Emit, Material, Orders, Outcome, train
 from studio.errors import DataError
 from studio.library import shelf
-from studio.models.bases import find_base
+from studio.library.promote import is_promoted
+from studio.models.bases import Base, find_base
 from studio.places import Workspace
 from studio.recipe.recipe import Recipe
 from studio.runs import events as e
 from studio.runs.create import TrainJob, refuse_changes, refuse_full_disk
+from studio.runs.first_batch import FIRST_BATCH, write_first_batch
 from studio.runs.folder import RunFolder
 from studio.runs.rescue import job_in_force
 
@@ -42,7 +49,7 @@ SAMPLE_TOKENS = 80
 
 def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, emit: Emit) -> Outcome:
     """Do a run from wherever it stands to its end. The last event says how it ended; errors are left to the boundary."""
-    began = time.monotonic()
+    began, energy = time.monotonic(), energy_joules(desk.device)
     job = job_in_force(run)
     emit(e.PhaseEntered(name="checking"))
     refuse_changes(workspace, run)
@@ -52,33 +59,73 @@ def perform(run: RunFolder, workspace: Workspace, desk: Desk, orders: Orders, em
     emit = comparison.heard(emit)
     for estimated in comparison.estimated():
         emit(estimated)
-    emit(e.PhaseEntered(name="loading", detail=run.job["base"]["id"]))
-    loaded, _ = desk.lay_base(base, job.recipe.base)
-    emit(e.PhaseEntered(name="tokenising"))
-    material, encoded = prepare(job, workspace, loaded, _progress(emit))
+    # The other ranks of a shared run would wait in vain for one that breaks off.
+    with interruptible(orders.is_in_a_hurry) if orders.own is orders else contextlib.nullcontext():
+        loaded, material, encoded = load(job, workspace, desk, base, emit)
     overlaid = begin_overlay(desk, comparison.as_run)
     emit(_prepared(material, encoded, overlaid, base.num_parameters))
     for warning in warnings(encoded, job.recipe, desk):
         emit(warning)
+    show_first_batch(run, material, loaded, emit)
+    write_config(run, overlaid)
 
-    outcome = train(run, job.recipe, overlaid, material, sampler(loaded, job.recipe, emit), orders, emit)
+    sample = sampler(run, loaded, job.recipe, orders if desk.to_shard else orders.own, emit)
+    outcome = train(run, job.recipe, overlaid, material, sample, orders, emit)
+    if not outcome.ending and outcome.step < material.schedule.num_steps:
+        emit(e.EndedEarly(step=outcome.step, **best(outcome.standing)))
 
     if not desk.to_shard:
         comparison.keep(workspace, run.id)
     if outcome.ending == "pause":
         emit(e.Paused(step=outcome.step))
-    elif outcome.ending == "discard":
+    elif outcome.ending == "discard" or not outcome.step:
         emit(e.Stopped(step=outcome.step, saved=False))
     else:
         emit(e.PhaseEntered(name="saving"))
-        name = keep_adapter(run, workspace, overlaid, loaded)
+        step = choose_step(run, job.recipe, overlaid, outcome, emit)
+        name = keep_adapter(run, workspace, overlaid, loaded, step)
         desk.keep_overlay(workspace.adapters / name)
         emit(memory(outcome.step, desk.device))
         if outcome.ending == "stop":
             emit(e.Stopped(step=outcome.step, saved=True, adapter=name))
         else:
-            emit(e.Finished(run=run.id, adapter=name, seconds=time.monotonic() - began))
+            result = {"adapter_step": step, **best(outcome.standing), **taken(energy, energy_joules(desk.device))}
+            emit(e.Finished(run=run.id, adapter=name, seconds=time.monotonic() - began, result=result))
     return outcome
+
+
+def best(standing: Standing) -> dict[str, Any]:
+    """The best evaluation as a run's result tells of it; empty if there was none."""
+    return {"best_step": standing.best_step, "best_loss": standing.best_loss} if standing.best_step else {}
+
+
+def taken(before: float | None, after: float | None) -> dict[str, Any]:
+    """What the card has taken since this process began with the run, if the driver counts it."""
+    return {} if before is None or after is None else {"energy_joules": after - before}
+
+
+def choose_step(run: RunFolder, recipe: Recipe, overlaid: PeftModel, outcome: Outcome, emit: Emit) -> int:
+    """Have `overlaid` be what the recipe makes the adapter of, and return its step."""
+    step = outcome.standing.kept_step
+    if recipe.keep.adapter_from == "last" or step in (0, outcome.step):
+        return outcome.step
+    if problems := files.damage(run.checkpoint(step)):
+        message = f"The best checkpoint, that of step {step}, cannot be used: {problems[0]}"
+        emit(e.Warned(message=message, hint=f"The adapter is that of step {outcome.step}."))
+        return outcome.step
+    load_tensors(overlaid, run.checkpoint(step) / "adapter.safetensors")
+    return step
+
+
+def load(
+    job: TrainJob, workspace: Workspace, desk: Desk, base: Base, emit: Emit
+) -> tuple[LoadedBase, Material, Encoded]:
+    """Have base and rows ready."""
+    emit(e.PhaseEntered(name="loading", detail=base.id))
+    loaded, _ = desk.lay_base(base, job.recipe.base)
+    emit(e.PhaseEntered(name="tokenising"))
+    material, encoded = prepare(job, workspace, loaded, _progress(emit))
+    return loaded, material, encoded
 
 
 def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: Progress) -> tuple[Material, Encoded]:
@@ -95,7 +142,28 @@ def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: P
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     schedule = Schedule.of(recipe.training, len(encoded.examples))
     layout = Layout.of(recipe, int(pad_id or 0), context_tokens(loaded.model))
-    return Material(encoded.examples, held_out.examples, schedule, layout), encoded
+    return Material(encoded.examples, held_out.examples, schedule, layout, _reader(tokenizer)), encoded
+
+
+def _reader(tokenizer: Any) -> Callable[[list[int]], str]:
+    """How token ids read, without the marks of a template."""
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def show_first_batch(run: RunFolder, material: Material, loaded: LoadedBase, emit: Emit) -> None:
+    """Write down what the first step learns from, unless that was done."""
+    if (run.path / FIRST_BATCH).exists():
+        return
+    batch = first_batch([material.rows[i] for i in material.schedule.rows(1)], loaded.tokenizer)
+    write_first_batch(run, batch)
+    emit(
+        e.FirstBatchWritten(
+            path=FIRST_BATCH,
+            num_rows=batch.num_rows,
+            num_tokens=batch.num_tokens,
+            num_supervised=batch.num_supervised,
+        )
+    )
 
 
 def _progress(emit: Emit) -> Progress:
@@ -174,26 +242,41 @@ def _prepared(material: Material, encoded: Encoded, overlaid: PeftModel, num_par
     )
 
 
-def sampler(loaded: LoadedBase, recipe: Recipe, emit: Emit) -> Callable[[PeftModel, int], None]:
-    """What answers the recipe's prompts at a step."""
+def sampler(
+    run: RunFolder, loaded: LoadedBase, recipe: Recipe, orders: Orders, emit: Emit
+) -> Callable[[PeftModel, int], None]:
+    """What answers the recipe's prompts at a step, and those that were added since; broken off if the run is to end at once."""
+    told = run.events
+    added: list[str] = []
 
     def sample(overlaid: PeftModel, step: int) -> None:
-        if not recipe.keep.sample_prompts:
-            return
-        emit(e.PhaseEntered(name="sampling"))
-        for prompt in recipe.keep.sample_prompts:
+        added.extend(event.prompt for event in told.read() if isinstance(event, e.PromptAdded))
+        prompts = dict.fromkeys([*recipe.keep.sample_prompts, *added])
+        if prompts:
+            emit(e.PhaseEntered(name="sampling"))
+        for prompt in prompts:
+            if orders.is_in_a_hurry():
+                return
             turns = [{"role": "user", "content": prompt}]
-            answer = reply(overlaid, loaded.tokenizer, turns, Sampling(max_tokens=SAMPLE_TOKENS))
+            answer = reply(
+                overlaid,
+                loaded.tokenizer,
+                turns,
+                Sampling(max_tokens=SAMPLE_TOKENS),
+                should_stop=orders.is_in_a_hurry,
+            )
+            if answer.stopped:
+                return
             emit(e.SampleWritten(step=step, prompt=prompt, text=answer.text))
 
     return sample
 
 
-def keep_adapter(run: RunFolder, workspace: Workspace, overlaid: PeftModel, loaded: LoadedBase) -> str:
-    """Save the adapter in the run's folder, then take it into the library; returns its name there."""
+def keep_adapter(run: RunFolder, workspace: Workspace, overlaid: PeftModel, loaded: LoadedBase, step: int) -> str:
+    """Save the adapter of `step` in the run's folder, then take it into the library; returns its name there."""
     # A run stopped and then gone on with: its newer adapter takes the older one's place, which goes to the trash.
-    older = [adapter for adapter in shelf.list_adapters(workspace) if adapter.run == run.id]
+    older = [one for one in shelf.list_adapters(workspace) if one.run == run.id and not is_promoted(one)]
     if run.adapter.exists():
         files.remove(run.adapter)
-    save_adapter(run, overlaid, loaded.tokenizer)
+    save_adapter(run, overlaid, loaded.tokenizer, step)
     return shelf.adopt(workspace, Path(run.adapter), run.name, instead_of=older).name

@@ -20,6 +20,7 @@ from studio.engine import checkpoint
 from studio.engine.boundary import guarded
 from studio.engine.desk import Desk, base_alone
 from studio.engine.fit_test import FitTest
+from studio.engine.interrupt import Interrupted
 from studio.engine.load import pick_device
 from studio.engine.measure import remember_cards
 from studio.engine.reply import Reply, Sampling, last_is_question, reply
@@ -174,12 +175,18 @@ class Server:
         return usable
 
     def _perform(self, run: RunFolder, orders: Orders) -> None:
-        """Do the run. A full disk pauses it: with room, it can go on."""
+        """Do the run. A full disk pauses it: with room, it can go on. Who wants it to end need not wait until it is loaded."""
         try:
             with files.room_for_last_words(run.path):
                 perform(run, self.workspace, self.desk, orders, run.events.post)
         except DiskFullError as error:
             run.end(paused(run, error))
+        except Interrupted:
+            # What was loaded by half is let go of; the checkpoints are as they were.
+            self.desk.clear()
+            saved = checkpoint.newest(run)
+            step = saved[0] if saved else 0
+            run.end(e.Paused(step=step) if orders.ending == "pause" else e.Stopped(step=step, saved=False))
 
     def test_fit(self, wish: w.TestFit) -> bool:
         """Try whether a run fits; returns whether this process may be used further."""
@@ -295,6 +302,18 @@ class RunOrders(Orders):
         if server.released:
             self.ending = "pause"
 
+    def is_in_a_hurry(self) -> bool:
+        """Look for a wish to end the run; all others are left for the next step boundary."""
+        server = self._server
+        server.collect()
+        for wish in list(server.backlog):
+            if isinstance(wish, w.Stop | w.Pause) and wish.run == self._run.id:
+                server.backlog.remove(wish)
+                self._end(wish)
+        if server.released:
+            self.ending = "pause"
+        return self.is_ending
+
     def _take(self, wish: w.Wish, model: PeftModel) -> None:
         server, mine = self._server, getattr(wish, "run", self._run.id) == self._run.id
         match wish:
@@ -306,16 +325,23 @@ class RunOrders(Orders):
                     server.backlog.append(wish)
             case w.TestFit():
                 server.refuse_test(wish)
-            case w.Stop(save=save) if mine:
-                self.ending = "stop" if save else "discard"
-            case w.Pause() if mine:
-                self.ending = "pause"
+            case w.Stop() | w.Pause() if mine:
+                self._end(wish)
             case w.SaveNow() if mine:
                 self.save_now = True
             case w.EvaluateNow() if mine:
                 self.evaluate_now = True
             case w.SampleNow() if mine:
                 self.sample_now = True
+            case w.AskToo(prompt=prompt) if mine and prompt.strip():
+                self._run.events.post(e.PromptAdded(prompt=prompt.strip()))
+
+    def _end(self, wish: w.Stop | w.Pause) -> None:
+        match wish:
+            case w.Pause():
+                self.ending = "pause"
+            case w.Stop(save=save):
+                self.ending = "stop" if save else "discard"
 
 
 @contextlib.contextmanager

@@ -83,9 +83,11 @@ def is_sharded(model: nn.Module) -> bool:
     return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
-def in_step(model: nn.Module, batches: list[MicroBatch], ranks: Ranks, layout: Layout) -> list[MicroBatch]:
-    """`batches`; for a sharded model with as many that teach nothing as make their number the same on every rank."""
-    if ranks.count == 1 or not is_sharded(model):
+def in_step(
+    model: nn.Module, batches: list[MicroBatch], ranks: Ranks, layout: Layout, *, always: bool = False
+) -> list[MicroBatch]:
+    """`batches`; for a sharded model, or `always`, with as many that teach nothing as make them equally many on every rank."""
+    if ranks.count == 1 or not (always or is_sharded(model)):
         return batches
     most = max(int(count) for (count,) in ranks.gathered(len(batches)))
     untaught = Example(np.full(1, layout.pad_id, np.int32), np.zeros(1, np.bool_), row=-1)

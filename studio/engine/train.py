@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,11 +25,13 @@ from studio.engine import checkpoint
 from studio.engine.ahead import Ahead
 from studio.engine.attention import VARLEN
 from studio.engine.batches import Layout, MicroBatch, Schedule, micro_batches
+from studio.engine.judge import Judge, judged
 from studio.engine.loss import LogitShape, supervised_loss
 from studio.engine.measure import give_back_unused, memory, reset_peaks
 from studio.engine.overlay import delta_norm, trainable
 from studio.engine.ranks import ALONE, Ranks, make_accelerator
 from studio.engine.sharded import in_step
+from studio.engine.standing import NOBODY, Standing
 from studio.engine.template import Example
 from studio.errors import DivergedError
 from studio.memory.correction import LEAST_STEPS
@@ -40,11 +43,14 @@ Emit = Callable[[e.Event], None]
 
 
 class Learner(nn.Module):
-    """Model and loss as one module: hidden states in, one number out. The logits of a batch never exist as a whole."""
+    """Model and loss as one module: hidden states in, one number out. The logits of a batch never exist as a whole.
 
-    def __init__(self, overlaid: PeftModel) -> None:
+    A `judge` gets to hear the loss of each token; the number stays the same.
+    """
+
+    def __init__(self, overlaid: PeftModel, judge: Judge | None = None) -> None:
         super().__init__()
-        self.overlaid = overlaid
+        self.overlaid, self.judge = overlaid, judge
         language_model = overlaid.get_base_model()
         self.body = language_model.base_model
         self._head = language_model.get_output_embeddings()
@@ -64,17 +70,24 @@ class Learner(nn.Module):
             use_cache=False,
             **({"boundaries": batch.boundaries} if is_varlen else {}),
         ).last_hidden_state
-        return supervised_loss(hidden_BTH, self._head, batch.targets_BT, self._shape, rows=batch.supervised_N)
+        each_N = self.judge.sheet(batch, hidden_BTH.device) if self.judge else None
+        loss = supervised_loss(
+            hidden_BTH, self._head, batch.targets_BT, self._shape, rows=batch.supervised_N, each=each_N
+        )
+        if self.judge and each_N is not None:
+            self.judge.listen(batch, each_N, is_held_out=not self.training)
+        return loss
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a run works on: encoded rows, those held out, and the order of the first."""
+    """What a run works on: encoded rows, those held out, the order of the first, and how tokens read as text."""
 
     rows: Sequence[Example]
     held_out: Sequence[Example]
     schedule: Schedule
     layout: Layout
+    decode: Callable[[list[int]], str] = lambda _: ""
 
     def lay_out(self, step: int, device: torch.device, ranks: Ranks = ALONE) -> tuple[list[Example], list[MicroBatch]]:
         """The rows of an optimizer step, and the forward passes over this rank's share of them.
@@ -98,16 +111,32 @@ class Orders:
     evaluate_now = False
     sample_now = False
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the run is to end before its last step."""
+        return bool(self.ending)
+
+    @property
+    def own(self) -> Orders:
+        """What this process alone is told, for what other ranks take no part in."""
+        return self
+
     def update(self, model: PeftModel) -> None:
         """Read wishes; answer questions that can be answered between two steps."""
+
+    def is_in_a_hurry(self) -> bool:
+        """Whether the run is to end at once: asked often while evaluating and sampling, which are broken off then."""
+        return self.is_ending
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the loop ended: after which step, and by whose wish ("" when all steps were taken)."""
+    """How the loop ended: after which step, by whose wish ("" when all steps were taken, or as the recipe had it), and how the
+    evaluations stood then."""
 
     step: int
     ending: str
+    standing: Standing = NOBODY
 
 
 def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top to bottom
@@ -131,21 +160,23 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
     parameters = list(trainable(overlaid).values())
     optimizer = make_optimizer(recipe, parameters, device)
     rate = make_rate(recipe, optimizer, num_steps)
-    learner, optimizer = Learner(overlaid), accelerator.prepare(optimizer)
+    judge = Judge()
+    learner, optimizer = Learner(overlaid, judge), accelerator.prepare(optimizer)
 
-    saved = newest_step(run, ranks)
-    step = checkpoint.restore(run, run.checkpoint(saved), overlaid, optimizer.optimizer, rate) if saved else 0
+    step, standing = take_up(run, ranks, overlaid, optimizer.optimizer, rate)
     ranks.part_dropout(training.seed, step)
+    if standing.misses(step, keep):
+        standing = standing.after(step, evaluate(learner, material, step, orders, emit), is_due=True)
     if step == 0:
-        evaluate(learner, material, 0, emit)
         sample(overlaid, 0)
 
     ahead = Ahead(lambda step: material.lay_out(step, device, ranks), num_steps)
     reset_peaks(device)
     emit(e.PhaseEntered(name="training"))
-    while step < num_steps:
+    while step < num_steps and not (standing.is_over(keep) or orders.is_ending):
         began = time.perf_counter()
         learner.train()
+        judge.begin(step + 1)
         rows, batches = ahead.take(step + 1)
         num_supervised = sum(row.num_supervised for row in rows)
 
@@ -184,27 +215,39 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         )
 
         orders.update(overlaid)
-        is_last = step == num_steps
-        if is_last or orders.evaluate_now or due(step, keep.evaluate_every_steps):
-            evaluate(learner, material, step, emit)
+        is_last, is_due = step == num_steps, due(step, keep.evaluate_every_steps)
+        if is_last or is_due or orders.evaluate_now:
+            standing = standing.after(step, evaluate(learner, material, step, orders, emit), is_due=is_due)
+            emit(judged(step, judge.worst(ranks), material.rows, material.held_out, material.decode))
+            is_last |= standing.is_over(keep)
         if is_last or orders.sample_now or due(step, keep.sample_every_steps):
             sample(overlaid, step)
-        is_wanted = orders.save_now or orders.ending in ("stop", "pause")
+        is_wanted = orders.save_now or orders.ending in ("stop", "pause") or standing.wants_saving(step, keep)
         if ranks.is_first and (is_last or is_wanted or due(step, keep.checkpoint_every_steps)):
-            folder = checkpoint.save(run, step, overlaid, optimizer.optimizer, rate, keep=keep.checkpoints_kept)
-            num_bytes = sum(path.stat().st_size for path in folder.iterdir())
-            emit(e.CheckpointSaved(step=step, path=f"checkpoints/{folder.name}", bytes=num_bytes))
+            standing = standing.saved(step)
+            folder = checkpoint.save(
+                run, step, overlaid, optimizer.optimizer, rate, keep=keep.checkpoints_kept, standing=standing
+            )
+            emit(saved(step, folder, is_best=standing.is_best(step)))
         if step == LEAST_STEPS or step % 10 == 1 or is_last:
             emit(memory(step, device))
-        if orders.ending and not is_last:
-            return Outcome(step, orders.ending)
-    return Outcome(step, "")
+    is_done = step == num_steps or standing.is_over(keep)
+    return Outcome(step, "" if is_done else orders.ending, standing)
 
 
-def newest_step(run: RunFolder, ranks: Ranks) -> int:
-    """The step of the newest checkpoint that is whole, 0 if there is none. One rank looks: it sets damaged ones aside."""
-    saved = checkpoint.newest(run) if ranks.is_first else None
-    return ranks.told(saved[0] if saved else 0)[0]
+def take_up(
+    run: RunFolder, ranks: Ranks, overlaid: PeftModel, optimizer: Optimizer, rate: LRScheduler
+) -> tuple[int, Standing]:
+    """Put everything back as the newest checkpoint that is whole has it; returns its step, 0 if there is none, and the standing.
+
+    One rank looks for it: it sets damaged ones aside.
+    """
+    newest = checkpoint.newest(run) if ranks.is_first else None
+    (step,) = ranks.told(newest[0] if newest else 0)
+    if not step:
+        return 0, NOBODY
+    folder = run.checkpoint(step)
+    return checkpoint.restore(run, folder, overlaid, optimizer, rate), Standing.at(folder)
 
 
 def due(step: int, every_steps: int) -> bool:
@@ -212,21 +255,39 @@ def due(step: int, every_steps: int) -> bool:
     return every_steps > 0 and step % every_steps == 0
 
 
-def evaluate(learner: nn.Module, material: Material, step: int, emit: Emit) -> None:
-    """Emit the mean loss over the supervised tokens of the held-out rows; dropout off, weights untouched."""
+def saved(step: int, folder: Path, *, is_best: bool) -> e.CheckpointSaved:
+    """What there is to tell of a checkpoint."""
+    num_bytes = sum(path.stat().st_size for path in folder.iterdir())
+    return e.CheckpointSaved(step=step, path=f"checkpoints/{folder.name}", bytes=num_bytes, is_best=is_best)
+
+
+def evaluate(learner: nn.Module, material: Material, step: int, orders: Orders, emit: Emit) -> float | None:
+    """The mean loss over the supervised tokens of the held-out rows; dropout off, weights untouched.
+
+    It is emitted, too. None if there are no such rows, or if the run is to end at once: then the next process does it.
+    """
     if not material.held_out:
-        return
+        return None
     emit(e.PhaseEntered(name="evaluating"))
     learner.eval()
     ranks, total = Ranks.here(), 0.0
     with torch.no_grad():
         batches = micro_batches(ranks.share(material.held_out), material.layout)
-        for batch in in_step(learner, batches, ranks, material.layout):
+        for batch in in_step(learner, batches, ranks, material.layout, always=True):
+            if orders.is_in_a_hurry():
+                return None
             total += float(learner(batch))
     device = next(learner.parameters()).device
     total = float(ranks.total(torch.tensor(total, dtype=torch.float64, device=device)))
     num_supervised = sum(row.num_supervised for row in material.held_out)
-    emit(e.Evaluated(step=step, loss=total / num_supervised, num_supervised=num_supervised))
+    loss = total / num_supervised
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"The evaluation at step {step} gave no number.",
+            "Go on from an earlier checkpoint, at a lower learning rate.",
+        )
+    emit(e.Evaluated(step=step, loss=loss, num_supervised=num_supervised))
+    return loss
 
 
 def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter], device: torch.device) -> Optimizer:

@@ -42,12 +42,7 @@ __all__ = [
     "tag",
 ]
 
-_FILES = (
-    CONFIG,
-    WEIGHTS,
-    SIDECAR,
-    "README.md",
-    "LICENSE",
+TOKENIZER_FILES = (
     "chat_template.jinja",
     "tokenizer.json",
     "tokenizer.model",
@@ -57,6 +52,7 @@ _FILES = (
     "vocab.json",
     "merges.txt",
 )
+_FILES = (CONFIG, WEIGHTS, SIDECAR, "README.md", "LICENSE", *TOKENIZER_FILES)
 _MAX_TAG_CHARACTERS = 40
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pynvml
 
@@ -70,6 +71,34 @@ def card_uses() -> dict[str, CardUse]:
         return dict(found for index in range(count) if (found := _use(index, driver)) is not None)
 
 
+@dataclass(frozen=True)
+class CardLoad:
+    """How hard one card works now; None where the driver does not tell. It is of the whole card, whoever uses it.
+
+    `energy_joules` counts from when the driver was loaded: what a stretch of time took is a difference.
+    """
+
+    temperature_celsius: int | None
+    power_watts: float | None
+    utilisation: float | None  # share of the last moments in which it computed, 0 to 1
+    energy_joules: float | None
+
+
+def card_loads() -> dict[str, CardLoad]:
+    """The load of every card that the driver can tell about, by UUID and in order of index; empty without a driver.
+
+    Takes some milliseconds. A window may ask once a second: nothing of it is written down.
+    """
+    with _nvml() as running:
+        if not running:
+            return {}
+        try:
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(int(pynvml.nvmlDeviceGetCount()))]
+            return {_text(pynvml.nvmlDeviceGetUUID(handle)): _load(handle) for handle in handles}
+        except pynvml.NVMLError:
+            return {}
+
+
 def choose_device(option: str) -> str:
     """The engine's name for `auto`, `cuda` or `cpu` on this computer. Raises `StudioError` for a card that is not there."""
     if option == "cpu":
@@ -124,6 +153,27 @@ def _use(index: int, driver: str) -> tuple[str, CardUse] | None:
         running = []
     processes = tuple((int(process.pid), process.usedGpuMemory) for process in running)
     return uuid, CardUse(name, driver, int(memory.total), int(memory.used), processes)
+
+
+def _load(handle: Any) -> CardLoad:
+    temperature = _asked(lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+    milliwatts = _asked(lambda: pynvml.nvmlDeviceGetPowerUsage(handle))
+    percent = _asked(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    millijoules = _asked(lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+    return CardLoad(
+        temperature,
+        None if milliwatts is None else milliwatts / 1000,
+        None if percent is None else percent / 100,
+        None if millijoules is None else millijoules / 1000,
+    )
+
+
+def _asked(question: Callable[[], int]) -> int | None:
+    """The answer, or None from a card or a driver that does not know."""
+    try:
+        return int(question())
+    except pynvml.NVMLError:
+        return None
 
 
 def _text(value: str | bytes) -> str:

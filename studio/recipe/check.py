@@ -120,6 +120,17 @@ def _in_keep(recipe: Recipe) -> Iterator[Contradiction]:
             "there is nothing to evaluate on: no rows are held out",
             "Set data.validation_fraction to 0.05, or keep.evaluate_every_steps to 0.",
         )
+    needs = [
+        ("keep.stop_after_worse_evaluations", keep.stop_after_worse_evaluations > 0, "0"),
+        ("keep.adapter_from", keep.adapter_from == "best", '"last"'),
+    ]
+    for field, is_wanted, neutral in needs:
+        if is_wanted and keep.evaluate_every_steps == 0:
+            yield Contradiction(
+                (field, "keep.evaluate_every_steps", "data.validation_fraction"),
+                "it goes by evaluations in mid-run, and there are none",
+                f"Set keep.evaluate_every_steps to 50 (and hold rows out), or {field} to {neutral}.",
+            )
     if keep.sample_every_steps > 0 and not keep.sample_prompts:
         yield Contradiction(
             ("keep.sample_every_steps", "keep.sample_prompts"),

@@ -243,8 +243,8 @@ class Keep(Section, frozen=True):
     checkpoints_kept: int = setting(
         2,
         label="Checkpoints kept",
-        help="How many saved states stay on the disk; the oldest goes first. More: you can step further back. Less: "
-        "less disk space. Start with 2. No effect on video memory.",
+        help="How many saved states stay on the disk; the oldest goes first, the best one stays in addition. More: you can "
+        "step further back. Less: less disk space. Start with 2. No effect on video memory.",
         unit="checkpoints",
         raw_name="save_total_limit",
         group="Checkpoints",
@@ -261,6 +261,27 @@ class Keep(Section, frozen=True):
         group="Evaluate",
         minimum=0,
         maximum=10_000_000,
+    )
+    stop_after_worse_evaluations: int = setting(
+        0,
+        label="Stop early after",
+        help="Ends the run when so many tests in a row were no better than the best one. More: more patient. Less: stops sooner "
+        "when it begins to memorise. Start with 3 for long runs; 0 never stops early. No effect on video memory.",
+        unit="worse evaluations",
+        raw_name="early_stopping_patience",
+        group="Evaluate",
+        minimum=0,
+        maximum=1000,
+    )
+    adapter_from: Literal["last", "best"] = setting(
+        "last",
+        label="Adapter from",
+        help="Which state becomes the adapter. last: that of the last step. best: that of the lowest loss on held-out rows; each "
+        "new best is saved at once. Start with last; best where it memorises. No effect on video memory.",
+        unit="",
+        raw_name="load_best_model_at_end",
+        group="Evaluate",
+        note="last | best",
     )
     sample_every_steps: int = setting(
         50,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from studio.runs import events as e
 from studio.runs.endings import Ending, death
@@ -48,6 +50,10 @@ class RunState:
     checkpoints: list[e.CheckpointSaved] = field(default_factory=list)
     warnings: list[e.Warned] = field(default_factory=list)
     halvings: list[e.MicroBatchHalved] = field(default_factory=list)
+    judgements: list[e.RowsJudged] = field(default_factory=list)
+    prompts_added: list[str] = field(default_factory=list)
+    first_batch: e.FirstBatchWritten | None = None
+    ended_early: e.EndedEarly | None = None
     memories: list[e.MemoryMeasured] = field(default_factory=list)
     estimate: e.Estimated | None = None
     adapter: str = ""
@@ -87,6 +93,22 @@ class RunState:
         return [(one.step, one.process_bytes, one.allocated_bytes) for one in self.memories]
 
     @property
+    def best_evaluation(self) -> e.Evaluated | None:
+        """The lowest evaluation, the first of several such. That of step 0 is the base's, and not counted."""
+        counted = (found for found in self.evaluations if found.step and math.isfinite(found.loss))
+        return min(counted, key=lambda found: found.loss, default=None)
+
+    @property
+    def best_checkpoint(self) -> e.CheckpointSaved | None:
+        """The checkpoint that is kept for its evaluation, however many come after it."""
+        return next((saved for saved in reversed(self.checkpoints) if saved.is_best), None)
+
+    @property
+    def worst_rows(self) -> list[dict[str, Any]]:
+        """The rows that are hardest to predict, worst first, as they were judged last."""
+        return self.judgements[-1].rows if self.judgements else []
+
+    @property
     def seconds_left(self) -> float | None:
         """Estimate from the last 20 steps: None before the third one."""
         recent = self.steps[-20:]
@@ -108,12 +130,10 @@ class RunState:
             case e.StepTaken():
                 self.steps.append(event)
                 self.status, self.phase = Status.RUNNING, "training"
-            case e.Evaluated():
-                self.evaluations.append(event)
-            case e.SampleWritten():
-                self.samples.append(event)
-            case e.CheckpointSaved():
-                self.checkpoints.append(event)
+            case e.Evaluated() | e.SampleWritten() | e.CheckpointSaved() | e.RowsJudged():
+                self._list(event)
+            case e.FirstBatchWritten() | e.PromptAdded() | e.EndedEarly():
+                self._note(event)
             case e.MemoryMeasured() | e.Estimated():
                 self._reckon(event)
             case e.Warned() | e.MicroBatchHalved():
@@ -132,6 +152,29 @@ class RunState:
         self.samples = [sample for sample in self.samples if sample.step <= event.from_step]
         self.checkpoints = [saved for saved in self.checkpoints if saved.step <= event.from_step]
         self.memories = [measured for measured in self.memories if measured.step <= event.from_step]
+        self.judgements = [judged for judged in self.judgements if judged.step <= event.from_step]
+        if self.ended_early and self.ended_early.step > event.from_step:
+            self.ended_early = None
+
+    def _list(self, event: e.Evaluated | e.SampleWritten | e.CheckpointSaved | e.RowsJudged) -> None:
+        match event:
+            case e.Evaluated():
+                self.evaluations.append(event)
+            case e.SampleWritten():
+                self.samples.append(event)
+            case e.CheckpointSaved():
+                self.checkpoints.append(event)
+            case e.RowsJudged():
+                self.judgements.append(event)
+
+    def _note(self, event: e.FirstBatchWritten | e.PromptAdded | e.EndedEarly) -> None:
+        match event:
+            case e.FirstBatchWritten():
+                self.first_batch = event
+            case e.EndedEarly():
+                self.ended_early = event
+            case e.PromptAdded(prompt=prompt) if prompt not in self.prompts_added:
+                self.prompts_added.append(prompt)
 
     def _reckon(self, event: e.MemoryMeasured | e.Estimated) -> None:
         if isinstance(event, e.Estimated):
@@ -175,7 +218,7 @@ class RunState:
                 self.status, self.adapter = Status.STOPPED, adapter
                 self.ending = Ending(
                     f"Stopped at step {event.step}." if saved else f"Stopped at step {event.step} without saving.",
-                    "Resume goes on from there." if saved else "Resume goes on from the last checkpoint.",
+                    "Resume goes on from there." if saved else _goes_on(self.checkpoints),
                 )
             case e.Paused(step=step, cause=cause, hint=hint):
                 self.status = Status.PAUSED
@@ -194,11 +237,13 @@ class RunState:
 
 def _death(event: e.Died, checkpoints: list[e.CheckpointSaved]) -> Ending:
     told = death(event.exit_code, event.signal, event.evidence, event.last_lines)
-    if checkpoints:
-        goes_on = f"Resume goes on from step {checkpoints[-1].step}: nothing before it is lost."
-    else:
-        goes_on = "There was no checkpoint yet: resume begins again."
-    return Ending(told.message, f"{told.hint} {goes_on}".strip())
+    return Ending(told.message, f"{told.hint} {_goes_on(checkpoints)}".strip())
+
+
+def _goes_on(checkpoints: list[e.CheckpointSaved]) -> str:
+    if not checkpoints:
+        return "There was no checkpoint yet: resume begins again."
+    return f"Resume goes on from step {checkpoints[-1].step}: nothing before it is lost."
 
 
 def without_curves(state: RunState) -> RunState:
@@ -209,4 +254,5 @@ def without_curves(state: RunState) -> RunState:
         evaluations=state.evaluations[-1:],
         memories=state.memories[-1:],
         samples=[],
+        judgements=[],
     )

@@ -19,7 +19,8 @@ from studio.runs.create import create_run
 from studio.runs.folder import RunFolder
 from studio.runs.processes import own_start
 from tests.studio.cli.conftest import Overlay
-from tests.studio.library.folders import facts, make_adapter, make_base
+from tests.studio.library.folders import CONFIG, facts, make_adapter, make_base
+from tests.studio.library.test_promote import checkpoint
 
 COMMANDS = (
     *("doctor", "bases", "data", "estimate", "train", "resume", "pause"),
@@ -287,6 +288,40 @@ def test_runs(overlay: Overlay, workspace: Workspace, recipe: Path) -> None:
     assert (shown["state"], shown["adapter"], shown["ending"]) == ("finished", "try", None)
     assert "finished" in overlay("runs").out
     assert "Loss 3.000" in overlay("runs", "show", run.id).out
+
+
+def test_a_run_shows_its_best_step_its_worst_rows_and_what_is_suspected(
+    overlay: Overlay, workspace: Workspace, recipe: Path
+) -> None:
+    rows = [{"row": 2, "loss": 4.5, "num_supervised": 3, "step": 4, "held_out": False, "prompt": "a", "answer": "b"}]
+    evaluations = [e.Evaluated(step=number, loss=1.0 + number / 10, num_supervised=3) for number in (1, 2, 3, 4)]
+    events = [e.Started(pid=GONE_PID, process_started=1.0, device="cpu"), *(step(number) for number in (1, 2, 3, 4))]
+    told = (e.RowsJudged(step=4, rows=rows), e.EndedEarly(step=4, best_step=1, best_loss=1.1), e.Finished())
+    run = a_run(workspace, recipe, *events, *evaluations, *told)
+    shown = overlay("runs", "show", run.id, "--json").document
+    assert (shown["best"], shown["ended_early"], shown["worst_rows"]) == ({"step": 1, "loss": 1.1}, True, rows)
+    assert [hint["kind"] for hint in shown["hints"]] == ["memorising"]
+    assert "1.100 at step 1" in shown["hints"][0]["reason"]
+    text = overlay("runs", "show", run.id).out
+    assert "Best held-out loss 1.100 at step 1; the run ended early" in text
+    assert "Hardest rows: 3 (4.50)" in text
+    assert "memorising" in text
+
+
+def test_a_checkpoint_is_promoted_by_name_of_its_step_or_as_the_best(
+    overlay: Overlay, workspace: Workspace, recipe: Path
+) -> None:
+    run = a_run(workspace, recipe, e.Started(pid=GONE_PID, process_started=1.0, device="cpu"), step(1), step(2))
+    (run.path / "adapter_config.json").write_text(json.dumps(CONFIG))
+    checkpoint(run, 1)
+    checkpoint(run, 2, seed=1)
+    answer = overlay("runs", "promote", run.id)
+    assert (answer.code, "--step" in answer.err) == (2, True)
+    first = overlay("runs", "promote", run.id, "--step", "1", "--json").document
+    assert (first["name"], first["run"]) == ("try-step-1", run.id)
+    run.events.post(e.CheckpointSaved(step=2, path="checkpoints/step-000002", bytes=9, is_best=True))
+    assert overlay("runs", "promote", run.id, "--json").document["name"] == "try-step-2"
+    assert (overlay("runs", "promote", run.id, "--step", "9").code) == 2
 
 
 def test_a_run_whose_engine_was_killed_shows_as_interrupted(

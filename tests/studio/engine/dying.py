@@ -120,14 +120,14 @@ def adapters(folder: Path) -> dict[str, object]:
     desk = Desk(torch.device("cpu"))
     loaded, _ = desk.lay_base(find_base(workspace, made.base.id), made.base)
     overlaid = begin_overlay(desk, made)
-    keep_adapter(first, workspace, overlaid, loaded)
+    keep_adapter(first, workspace, overlaid, loaded, 1)
     old = library.read(first.adapter).fingerprint
     with torch.no_grad():
         for parameter in trainable(overlaid).values():
             parameter.add_(0.5)
 
     def work(place: Path) -> None:
-        keep_adapter(run_in(place), Workspace(place), overlaid, loaded)
+        keep_adapter(run_in(place), Workspace(place), overlaid, loaded, 1)
 
     def check(place: Path) -> None:
         run, home = run_in(place), Workspace(place)

@@ -17,7 +17,7 @@ from studio.engine.loss import IGNORED
 from studio.engine.reply import Sampling, reply
 from studio.engine.run import perform
 from studio.engine.template import Example
-from studio.engine.train import Learner, Material, Orders, Outcome
+from studio.engine.train import Learner, Material, Orders
 from studio.errors import ChangedError, DiskFullError, DivergedError
 from studio.models.bases import find_base
 from studio.recipe.fields import from_dict, replaced
@@ -89,7 +89,7 @@ def test_a_run_learns_and_leaves_a_plain_peft_adapter(workspace, tiny_base, rows
     made = recipe(tiny_base, rows_file, training__epochs=30, training__learning_rate=3e-2, adapter__dropout=0.0)
     run, outcome, _ = run_it(workspace, made)
     state = run.state()
-    assert outcome == Outcome(state.num_steps, "")
+    assert (outcome.step, outcome.ending) == (state.num_steps, "")
     assert state.status is Status.FINISHED
     assert state.losses[-1][1] < 0.8 * state.losses[0][1]
     assert state.steps[0].learning_rate == 0.0
@@ -230,7 +230,7 @@ def test_questions_between_steps_leave_the_curve_untouched(workspace, tiny_base,
 def test_a_stopped_run_is_saved_and_goes_on(workspace, tiny_base, rows_file):
     made = recipe(tiny_base, rows_file)
     run, outcome, _ = run_it(workspace, made, StopAfter(3, "stop"))
-    assert outcome == Outcome(3, "stop")
+    assert (outcome.step, outcome.ending) == (3, "stop")
     state = run.state()
     assert state.status is Status.STOPPED
     assert (workspace.adapters / state.adapter).is_dir()

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
+import pynvml
 import pytest
 
 from studio.errors import StudioError
-from studio.memory.device import CardUse, card_uses, choose_device, has_nvidia_driver, survey
+from studio.memory.device import CardLoad, CardUse, card_loads, card_uses, choose_device, has_nvidia_driver, survey
 
 
 def test_the_survey_tells_what_the_driver_tells_or_nothing() -> None:
@@ -63,3 +66,37 @@ def test_what_a_process_holds_is_told_by_the_driver_or_is_what_came_on_top(use: 
 def test_a_process_holds_at_least_what_its_allocator_has_reserved() -> None:
     """A program that has left since our beginning must not be taken off our share."""
     assert used().own_bytes(31337, before_bytes=6_000_000_000, least_bytes=7_100_000_000) == 7_100_000_000
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A driver that knows of one card, an RTX 3090 at work."""
+    answers = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 1,
+        "nvmlDeviceGetHandleByIndex": lambda index: f"card {index}",
+        "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle[-1]}".encode(),
+        "nvmlDeviceGetTemperature": lambda _handle, _sensor: 71,
+        "nvmlDeviceGetPowerUsage": lambda _: 290_400,
+        "nvmlDeviceGetUtilizationRates": lambda _: SimpleNamespace(gpu=98, memory=60),
+        "nvmlDeviceGetTotalEnergyConsumption": lambda _: 5_000_000,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    return monkeypatch
+
+
+def test_the_load_of_a_card_is_told_in_units_of_people(driver: pytest.MonkeyPatch) -> None:
+    assert card_loads() == {"GPU-0": CardLoad(71, 290.4, 0.98, 5000.0)}
+
+
+def test_what_a_card_does_not_know_is_none_and_costs_nothing_else(driver: pytest.MonkeyPatch) -> None:
+    def unknown(_: object) -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    driver.setattr(pynvml, "nvmlDeviceGetPowerUsage", unknown)
+    driver.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", unknown)
+    assert card_loads() == {"GPU-0": CardLoad(71, None, 0.98, None)}
+    driver.setattr(pynvml, "nvmlDeviceGetHandleByIndex", unknown)
+    assert card_loads() == {}

@@ -50,6 +50,8 @@ embeddings_on_cpu = false
 checkpoint_every_steps = 50
 checkpoints_kept = 2
 evaluate_every_steps = 50
+stop_after_worse_evaluations = 0
+adapter_from = "last"       # last | best
 sample_every_steps = 50
 sample_prompts = ["Who are you?"]
 """

@@ -61,6 +61,8 @@ def sound_recipes(draw: st.DrawFn) -> Recipe:
     adapter["alpha"] = min(adapter["alpha"], adapter["rank"])
     if data["validation_fraction"] == 0:
         keep["evaluate_every_steps"] = 0
+    if keep["evaluate_every_steps"] == 0:
+        keep["stop_after_worse_evaluations"], keep["adapter_from"] = 0, "last"
     if not keep["sample_prompts"]:
         keep["sample_every_steps"] = 0
     if raw["memory"]["checkpointing"] == "none":

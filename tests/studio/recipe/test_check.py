@@ -44,6 +44,11 @@ def test_check_never_raises_and_always_has_a_remedy(recipe: Recipe, context_toke
         ({"memory.keep_attention": True, "memory.checkpointing": "none"}, "memory.keep_attention"),
         ({"data.validation_fraction": 0.0}, "keep.evaluate_every_steps"),
         ({"keep.sample_prompts": []}, "keep.sample_every_steps"),
+        (
+            {"keep.evaluate_every_steps": 0, "keep.stop_after_worse_evaluations": 3},
+            "keep.stop_after_worse_evaluations",
+        ),
+        ({"keep.evaluate_every_steps": 0, "keep.adapter_from": "best"}, "keep.adapter_from"),
     ],
 )
 def test_a_contradiction_is_shown_where_it_can_be_mended(changes: dict[str, Any], field: str) -> None:

@@ -24,6 +24,7 @@ BY_TYPE = {
     "list[float]": st.lists(numbers, max_size=3),
     "dict[str, int]": st.dictionaries(plain, st.integers(0, 2**40), max_size=3),
     "dict[str, Any]": st.dictionaries(plain, plain | numbers, max_size=3),
+    "list[dict[str, Any]]": st.lists(st.dictionaries(plain, plain | numbers, max_size=3), max_size=2),
 }
 
 

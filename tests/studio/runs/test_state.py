@@ -122,3 +122,37 @@ def test_how_far_a_phase_is_goes_with_the_phase():
         )
         live.advance(after)
         assert live.progress is None
+
+
+def evaluated(number, loss):
+    return e.Evaluated(step=number, loss=loss, num_supervised=5)
+
+
+def saved(number, *, is_best=False):
+    return e.CheckpointSaved(step=number, path=f"checkpoints/step-{number:06}", bytes=9, is_best=is_best)
+
+
+def test_the_best_evaluation_is_the_lowest_after_the_beginning():
+    state = RunState.replay([STARTED, evaluated(0, 0.5), evaluated(2, 1.5), evaluated(4, 1.2), evaluated(6, 1.2)])
+    assert (state.best_evaluation.step, state.best_evaluation.loss) == (4, 1.2)
+    assert RunState.replay([STARTED, evaluated(0, 0.5)]).best_evaluation is None
+
+
+def test_what_was_seen_beyond_a_resume_point_is_forgotten_and_what_the_user_wished_is_not():
+    batch = e.FirstBatchWritten(path="first_batch.json", num_rows=2, num_tokens=9, num_supervised=5)
+    judged = [e.RowsJudged(step=number, rows=[{"row": number, "loss": 2.0}]) for number in (2, 4)]
+    early = e.EndedEarly(step=4, best_step=2, best_loss=1.5)
+    state = RunState.replay(
+        [STARTED, batch, e.PromptAdded(prompt="Aye?"), e.PromptAdded(prompt="Aye?"), step(1), step(2)]
+    )
+    for event in (judged[0], saved(2, is_best=True), step(3), step(4), judged[1], early, saved(4)):
+        state.advance(event)
+    assert (state.first_batch, state.ended_early, state.best_checkpoint.step) == (batch, early, 2)
+    assert state.worst_rows == [{"row": 4, "loss": 2.0}]
+    state.advance(e.Started(pid=8, process_started=2.0, device="cpu", from_step=4))
+    assert state.ended_early == early
+    state.advance(e.Started(pid=9, process_started=3.0, device="cpu", from_step=3))
+    assert state.worst_rows == [{"row": 2, "loss": 2.0}]
+    assert (state.ended_early, state.prompts_added, state.first_batch) == (None, ["Aye?"], batch)
+    state.advance(e.Started(pid=9, process_started=3.0, device="cpu"))
+    assert (state.worst_rows, state.best_checkpoint, state.prompts_added) == ([], None, ["Aye?"])
