@@ -34,14 +34,22 @@ _ATTENTION = [
 ]
 
 
-def checkpoint_layers(model: PreTrainedModel, count: int, offload: bool = False, keep_attention: bool = False) -> None:
+def checkpoint_layers(
+    model: PreTrainedModel,
+    count: int,
+    offload: bool = False,
+    keep_attention: bool = False,
+    reuse_weights: bool = False,
+) -> None:
     """Have the first `count` blocks of `model` keep their input alone (Chen et al. 2016, arXiv 1604.06174).
 
     The first, not the last: the last blocks' activations are used first and are gone when the others are recomputed. With
     `offload` the inputs are moved to main memory between the passes; with `keep_attention` what attention gave is kept as
-    well, and not computed again. The numbers stay the same.
+    well, and not computed again; with `reuse_weights` the 4-bit weights that a block unpacks when it runs again stay until its
+    gradients are made. The numbers stay the same.
     """
-    options: dict[str, Any] = {"context_fn": _attention_kept if keep_attention else recompute.contexts}
+    contexts = _attention_kept if keep_attention else recompute.contexts
+    options: dict[str, Any] = {"context_fn": partial(contexts, reuse_weights)}
     model.activation_checkpointing_enable({"use_reentrant": False, **options})
     ferry = Ferry(offloading.lanes_of(model.device)) if offload else None
     for i, block in enumerate(blocks(model)):
@@ -50,10 +58,10 @@ def checkpoint_layers(model: PreTrainedModel, count: int, offload: bool = False,
             block._gradient_checkpointing_func = partial(_offloaded_checkpoint, ferry, options)
 
 
-def _attention_kept() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+def _attention_kept(reuse_weights: bool) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Contexts of a block's first run and of its second, in which attention answers as it did in the first."""
     first, second = create_selective_checkpoint_contexts(_ATTENTION)
-    return first, recompute.second_time(second)
+    return recompute.contexts_around(first, second, reuse_weights)
 
 
 def stop_checkpointing(model: PreTrainedModel) -> None:

@@ -31,8 +31,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.activations import GELUTanh, SiLUActivation
 
-from studio.engine.recompute import is_second_time
+from studio.engine.recompute import is_second_time, reuses_weights
 from studio.models.families import FAMILIES
+
+# Up to so many tokens bitsandbytes (0.50, `gemm_4bit`) has kernels for a card that multiply without unpacking the weight; for
+# weights below the third number, up to the second.
+_FUSED_TOKENS, _FUSED_TOKENS_SMALL, _LARGE_WEIGHT = 512, 1536, 4 * 1024**2
 
 _MLP = "returnself.down_proj(self.act_fn(self.gate_proj(x))*self.up_proj(x))"
 
@@ -105,15 +109,42 @@ def _overlaid_forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tens
     return out
 
 
-def _product(x: Tensor, base: nn.Module, overlay: Overlay | None) -> tuple[Tensor, Tensor | None]:
-    """W x + s B A x, and A x (T, R) for the backward pass."""
-    out: Tensor = base(x)
+class _Product(NamedTuple):
+    """W x + s B A x; for the backward pass A x (T, R), and W (O, I) where it is kept."""
+
+    out: Tensor
+    low_TR: Tensor | None
+    weight_OI: Tensor | None
+
+
+def _product(x: Tensor, base: nn.Module, overlay: Overlay | None) -> _Product:
+    out, weight_OI = _base_product(x, base) if _keeps_weight(x, base) else (base(x), None)
     if overlay is None:
-        return out, None
+        return _Product(out, None, weight_OI)
     low_TR = _low(x.flatten(0, -2), overlay)
     # In place: the product is nobody else's, and with B = 0 the base's own output to the last bit.
     out.flatten(0, -2).addmm_(low_TR, overlay.b_OR.to(x.dtype).T, alpha=overlay.scale)
-    return out, low_TR
+    return _Product(out, low_TR, weight_OI)
+
+
+def _keeps_weight(x: Tensor, base: Any) -> bool:
+    """Whether the block keeps the weights that it unpacks when it runs again, and this one would be unpacked anyway."""
+    if not reuses_weights() or not isinstance(base, bnb.nn.Linear4bit):
+        return False
+    constants = _constants(base)
+    is_whole = not _is_fused(x.device.type, x.numel() // x.shape[-1], constants.shape.numel())
+    return is_whole and bool(constants.dtype == x.dtype)
+
+
+def _is_fused(device: str, num_tokens: int, num_weights: int) -> bool:
+    return device != "cpu" and num_tokens <= (_FUSED_TOKENS if num_weights >= _LARGE_WEIGHT else _FUSED_TOKENS_SMALL)
+
+
+def _base_product(x: Tensor, base: Any) -> tuple[Tensor, Tensor]:
+    """W x as bitsandbytes makes it, and W (O, I). In a block's first run, which keeps nothing, an empty tensor of its shape."""
+    weight_OI = _weight(base, x.dtype)
+    out = functional.linear(x, weight_OI, None if base.bias is None else base.bias.to(x.dtype))
+    return out, weight_OI if is_second_time() else x.new_empty(()).expand(weight_OI.shape)
 
 
 def _low(x_TI: Tensor, overlay: Overlay) -> Tensor:
@@ -123,11 +154,14 @@ def _low(x_TI: Tensor, overlay: Overlay) -> Tensor:
 def _weight(base: Any, dtype: torch.dtype) -> Tensor:
     """W (O, I), unpacked if it is in four bits."""
     if isinstance(base, bnb.nn.Linear4bit):
-        # A sharded weight is an ordinary tensor while it is whole: its constants stay on the layer (`engine/sharded.py`).
-        constants = getattr(base.weight, "quant_state", base.quant_state)
-        return dequantize_4bit(base.weight.data, constants).to(dtype)
+        return dequantize_4bit(base.weight.data, _constants(base)).to(dtype)
     weight: Tensor = base.weight
     return weight
+
+
+def _constants(base: Any) -> Any:
+    # A sharded weight is an ordinary tensor while it is whole: its constants stay on the layer (`engine/sharded.py`).
+    return getattr(base.weight, "quant_state", base.quant_state)
 
 
 class _Learnt(NamedTuple):
@@ -150,10 +184,15 @@ def _overlay_gradients(d_out_TO: Tensor, x_TI: Tensor, low_TR: Tensor | None, ov
 
 
 def _input_gradient(
-    d_out_TO: Tensor, base: nn.Module, overlay: Overlay | None, learnt: _Learnt, into_TI: Tensor | None = None
+    d_out_TO: Tensor,
+    base: nn.Module,
+    overlay: Overlay | None,
+    learnt: _Learnt,
+    weight_OI: Tensor | None = None,
+    into_TI: Tensor | None = None,
 ) -> Tensor:
-    """W^T d + s A^T B^T d, added to `into_TI` if there is one."""
-    weight_OI = _weight(base, d_out_TO.dtype)
+    """W^T d + s A^T B^T d, added to `into_TI` if there is one. `weight_OI` if it was kept."""
+    weight_OI = _weight(base, d_out_TO.dtype) if weight_OI is None else weight_OI
     d_x_TI = d_out_TO @ weight_OI if into_TI is None else into_TI.addmm_(d_out_TO, weight_OI)
     if overlay is not None and learnt.low_TR is not None:
         d_x_TI.addmm_(learnt.low_TR, overlay.a_RI.to(d_out_TO.dtype))
@@ -161,22 +200,24 @@ def _input_gradient(
 
 
 class _OverlaidLinear(torch.autograd.Function):
-    """One layer with its overlay. Saves x, and A x."""
+    """One layer with its overlay. Saves x, A x, and W where it is kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float, base: nn.Module) -> Tensor:  # type: ignore[override]
-        out, low_TR = _product(x, base, Overlay(a_RI, b_OR, scale))
-        ctx.save_for_backward(x, low_TR, a_RI, b_OR)
+        out, low_TR, weight_OI = _product(x, base, Overlay(a_RI, b_OR, scale))
+        ctx.save_for_backward(x, low_TR, weight_OI, a_RI, b_OR)
         ctx.scale, ctx.base = scale, base
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        x, low_TR, a_RI, b_OR = ctx.saved_tensors
+        x, low_TR, weight_OI, a_RI, b_OR = ctx.saved_tensors
         overlay, d_out_TO = Overlay(a_RI, b_OR, ctx.scale), gradients[0].flatten(0, -2)
         learnt = _overlay_gradients(d_out_TO, x.flatten(0, -2), low_TR, overlay)
-        d_x = _input_gradient(d_out_TO, ctx.base, overlay, learnt).view_as(x) if ctx.needs_input_grad[0] else None
-        return d_x, *learnt[:2], None, None
+        if not ctx.needs_input_grad[0]:
+            return None, *learnt[:2], None, None
+        d_x_TI = _input_gradient(d_out_TO, ctx.base, overlay, learnt, weight_OI)
+        return d_x_TI.view_as(x), *learnt[:2], None, None
 
 
 # --- gated MLP -------------------------------------------------------------------------------------------------------
@@ -246,9 +287,9 @@ def _overlays(scales: list[float], matrices: tuple[Tensor | None, ...]) -> list[
 
 
 class _GatedMlp(torch.autograd.Function):
-    """down(act(gate(x)) * up(x)). Saves x, gate, up and their overlays' A x; the product is made again.
+    """down(act(gate(x)) * up(x)). Saves x, gate, up, their overlays' A x and their W where kept; the product is made again.
 
-    With `is_unread` nobody reads the result: anything of its shape will do.
+    With `is_unread` nobody reads the result: anything of its shape will do. So the last W is never kept.
     """
 
     @staticmethod
@@ -262,17 +303,17 @@ class _GatedMlp(torch.autograd.Function):
         *matrices: Tensor | None,
     ) -> Tensor:
         overlays = _overlays(scales, matrices)
-        gated, low_gate = _product(x, layers[0], overlays[0])
-        up, low_up = _product(x, layers[1], overlays[1])
-        ctx.save_for_backward(x, gated, up, low_gate, low_up, *matrices)
+        gated, *of_gate = _product(x, layers[0], overlays[0])
+        up, *of_up = _product(x, layers[1], overlays[1])
+        ctx.save_for_backward(x, gated, up, *of_gate, *of_up, *matrices)
         ctx.gate, ctx.layers, ctx.scales = gate, layers, scales
         if is_unread:
             return x.detach()
-        return _product(gate.act(gated).mul_(up), layers[2], overlays[2])[0]
+        return _product(gate.act(gated).mul_(up), layers[2], overlays[2]).out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        x, gated, up, low_gate, low_up, *matrices = ctx.saved_tensors
+        x, gated, up, low_gate, weight_gate, low_up, weight_up, *matrices = ctx.saved_tensors
         of_gate, of_up, of_down = _overlays(ctx.scales, tuple(matrices))
         x_TI, gated_TM, up_TM, d_out_TO = (tensor.flatten(0, -2) for tensor in (x, gated, up, gradients[0]))
         act_TM = ctx.gate.act(gated_TM)
@@ -286,10 +327,10 @@ class _GatedMlp(torch.autograd.Function):
         d_gate_TM = ctx.gate.backward(d_product_TM.mul_(up_TM), gated_TM)
         del d_product_TM
         learnt_up = _overlay_gradients(d_up_TM, x_TI, low_up, of_up)
-        d_x_TI = _input_gradient(d_up_TM, ctx.layers[1], of_up, learnt_up)
-        del act_TM, d_up_TM
+        d_x_TI = _input_gradient(d_up_TM, ctx.layers[1], of_up, learnt_up, weight_up)
+        del act_TM, d_up_TM, weight_up
         learnt_gate = _overlay_gradients(d_gate_TM, x_TI, low_gate, of_gate)
-        d_x_TI = _input_gradient(d_gate_TM, ctx.layers[0], of_gate, learnt_gate, into_TI=d_x_TI)
+        d_x_TI = _input_gradient(d_gate_TM, ctx.layers[0], of_gate, learnt_gate, weight_gate, d_x_TI)
         return d_x_TI.view_as(x), None, None, None, None, *learnt_gate[:2], *learnt_up[:2], *learnt_down[:2]
 
 

@@ -35,6 +35,7 @@ from studio.engine.train import Emit, Material, Orders, Outcome, train
 from studio.errors import DataError
 from studio.library import shelf
 from studio.library.promote import is_promoted
+from studio.memory.setup import reuses_weights
 from studio.models.bases import Base, find_base
 from studio.places import Workspace
 from studio.recipe.recipe import Recipe
@@ -184,9 +185,8 @@ def begin_overlay(desk: Desk, recipe: Recipe) -> PeftModel:
     overlaid = desk.begin_overlay(recipe.adapter, recipe.training.seed)
     model = overlaid.get_base_model()
     place_embeddings(model, recipe.memory.embeddings_on_cpu)
-    checkpoint_layers(
-        model, num_checkpointed(overlaid, recipe, desk), recipe.memory.offload, recipe.memory.keep_attention
-    )
+    count, asked = num_checkpointed(overlaid, recipe, desk), recipe.memory
+    checkpoint_layers(model, count, asked.offload, asked.keep_attention, reuses_weights(recipe))
     prefer_varlen(model)
     compile_blocks(model, recipe.training.compile and not obstacle(desk.device))
     if desk.to_shard:

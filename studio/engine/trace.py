@@ -133,7 +133,7 @@ def _two_steps(overlaid: PeftModel, recipe: Recipe, setup: Setup, optimizer: bnb
     frozen = [p for p in [*overlaid.parameters(), *overlaid.buffers()] if not p.requires_grad]
     ledger.own("weights", [*frozen, *_constants(overlaid)])
     ledger.own("adapter", parameters)
-    checkpoint_layers(model, setup.checkpointed_layers, setup.offload, setup.keep_attention)
+    checkpoint_layers(model, setup.checkpointed_layers, setup.offload, setup.keep_attention, setup.reuse_weights)
     learner = Learner(overlaid).train()
     ledger.watch(learner)
     batch = _batch(setup)

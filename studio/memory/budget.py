@@ -275,9 +275,10 @@ def logits(facts: ModelFacts, setup: Setup, held: Step) -> Term:
 
 
 def overhead(held: Step) -> Term:
-    """Weights unpacked to 16 bit for one product, if the peak falls into one."""
-    formula = "the weight that is unpacked to 16 bit at the busiest moment, if there is one"
-    return Term("overhead", "Working buffers", round(held.busiest.overhead), formula, ("base.quantisation", "base.id"))
+    """Weights that are there in 16 bit at the peak: one for its product, or those of a layer that runs again."""
+    formula = "the weights that are unpacked to 16 bit at the busiest moment, if there are any"
+    driven_by = ("base.quantisation", "base.id", "memory.reuse_weights")
+    return Term("overhead", "Working buffers", round(held.busiest.overhead), formula, driven_by)
 
 
 def context(facts: ModelFacts, setup: Setup, dynamic_bytes: int) -> Term:

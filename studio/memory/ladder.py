@@ -134,6 +134,10 @@ def _offload(facts: ModelFacts, recipe: Recipe) -> Sequence[bool]:
     return (True,) if keeps and not recipe.memory.offload else ()
 
 
+def _weights_again(_facts: ModelFacts, recipe: Recipe) -> Sequence[str]:
+    return ("auto",) if recipe.memory.reuse_weights == "always" else ()
+
+
 def _attention_again(_facts: ModelFacts, recipe: Recipe) -> Sequence[bool]:
     return (False,) if recipe.memory.keep_attention else ()
 
@@ -174,6 +178,7 @@ def _grid_below(value: int, lowest: int, step: int = GRID_TOKENS) -> Sequence[in
 FREE = (
     Rung("training.micro_batch_rows", _fewer_rows),
     Rung("training.micro_batch_tokens", _fewer_tokens),
+    Rung("memory.reuse_weights", _weights_again),
     Rung("memory.checkpointing", _more_checkpointing),
     Rung("training.optimizer", _smaller_optimizer),
     Rung("base.quantisation", _four_bits),

@@ -1,7 +1,8 @@
 """What the hand-written passes of `studio.engine.lean` hold, operation by operation.
 
 Each method mirrors one of that module's autograd functions. The overlay's matrices are cast to the compute type for each
-product; their gradients are there in their own type until the whole function is done.
+product; their gradients are there in their own type until the whole function is done. With
+`reuse_weights` the block is one that runs again: its weights stay unpacked from there to the end of each function's gradient.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studio.memory.setup import Setup
-from studio.memory.tape import Buffer, Tape
+from studio.memory.tape import Buffer, Moment, Tape
 from studio.models.facts import LinearShape
 
 _FP32 = 4
@@ -31,7 +32,7 @@ class Lean:
         copies = [self.tape.make(wide), self.tape.make(wide)]
         self.tape.drop(copies[0])
         lasts = self.setup.size(1, _FP32)
-        out = self.tape.make(size, x, saves=(x,), lasts=lasts, backward_makes=2 * wide, backward_first=3 * wide)
+        out = self.tape.make(size, x, saves=(x,), lasts=lasts, backward_makes=2 * wide, backward_first=Moment(3 * wide))
         self.tape.drop(copies[1])
         return out
 
@@ -43,7 +44,8 @@ class Lean:
             x,
             saves=(x,),
             lasts=low,
-            workspace=self._workspace(shape),
+            workspace=self._around_kept(shape),
+            unpacked=self._kept(shape),
             backward_makes=self._learnt(shape) + low + self._cast(shape.in_features),
         )
 
@@ -54,19 +56,23 @@ class Lean:
         """
         tape, size = self.tape, self.setup.size(down.in_features)
         made = [
-            tape.make(num_bytes, workspace=workspace)
+            tape.make(num_bytes, workspace=workspace, unpacked=kept)
             for shape in inputs
-            for num_bytes, workspace in ((size, self._workspace(shape)), (self._low(shape), (0.0, 0.0)))
+            for num_bytes, workspace, kept in (
+                (size, self._around_kept(shape), self._kept(shape)),
+                (self._low(shape), (0.0, 0.0), 0.0),
+            )
         ]
         up = inputs[1]
         learnt_down = self._learnt(down) + self._low(down)
+        firsts = Moment(3 * size + learnt_down), Moment(2 * size + learnt_down, unpacked(down, self.setup)[1])
         saved = tape.make(
             0.0,
             inner,
             saves=(inner, *made),
-            workspace=(0.0, self._workspace(down)[1]),
+            workspace=(0.0, self._around_kept(up)[1]),
             backward_makes=2 * size + learnt_down + self._learnt(up) + self._low(up) + self._cast(up.in_features),
-            backward_first=3 * size + learnt_down,
+            backward_first=max(firsts, key=lambda moment: moment.bytes),
         )
         product = tape.make(size)
         low = tape.make(self._low(down))
@@ -92,10 +98,23 @@ class Lean:
         return 0.0 if is_own else self.setup.rank * width * self.setup.compute_bytes
 
     def _workspace(self, shape: LinearShape) -> tuple[float, float]:
-        """The unpacked weight is gone before the overlay's matrices are cast."""
+        """The unpacked weight is gone before the overlay's matrices are cast.
+
+        Where we unpack it ourselves, to keep it, its constants are gone before the product is made.
+        """
         forward, backward = unpacked(shape, self.setup)
-        cast = self._cast(max(shape.in_features, shape.out_features)) if self._is_adapted(shape) else 0.0
-        return max(forward, cast), backward
+        return max(backward if self.setup.reuse_weights else forward, self._cast_for(shape)), backward
+
+    def _cast_for(self, shape: LinearShape) -> float:
+        return self._cast(max(shape.in_features, shape.out_features)) if self._is_adapted(shape) else 0.0
+
+    def _kept(self, shape: LinearShape) -> float:
+        """The unpacked weight, where the backward pass shall find it."""
+        return unpacked(shape, self.setup)[1] if self.setup.reuse_weights else 0.0
+
+    def _around_kept(self, shape: LinearShape) -> tuple[float, float]:
+        """The workspace without a weight that is kept."""
+        return (self._cast_for(shape), 0.0) if self.setup.reuse_weights else self._workspace(shape)
 
 
 def unpacked(shape: LinearShape, setup: Setup) -> tuple[float, float]:

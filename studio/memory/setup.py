@@ -42,6 +42,7 @@ class Setup:
     dropout: bool = False
     offload: bool = False
     keep_attention: bool = False
+    reuse_weights: bool = False
     embeddings_elsewhere: bool = False
     compute_bytes: int = 2
     embedding_bytes: int = 2
@@ -100,10 +101,11 @@ class Setup:
             # PEFT takes fused experts and their routers for linear layers when all of those are asked for.
             expert_rank=recipe.adapter.rank if facts.adapts_experts and recipe.adapter.targets == "all-linear" else 0,
             dropout=recipe.adapter.dropout > 0,
-            lean=not recipe.adapter.dora and recipe.adapter.dropout == 0 and recipe.base.quantisation != "int8",
+            lean=_is_lean(recipe),
             lean_norms=True,
             offload=recipe.memory.offload,
             keep_attention=recipe.memory.keep_attention,
+            reuse_weights=reuses_weights(recipe),
             embeddings_elsewhere=recipe.memory.embeddings_on_cpu and not facts.tied_embeddings,
             compute_bytes=compute_bytes,
             embedding_bytes=compute_bytes,
@@ -111,6 +113,19 @@ class Setup:
             residual_bytes=compute_bytes,
             norm_output_bytes=compute_bytes,
         )
+
+
+def _is_lean(recipe: Recipe) -> bool:
+    return not recipe.adapter.dora and recipe.adapter.dropout == 0 and recipe.base.quantisation != "int8"
+
+
+def reuses_weights(recipe: Recipe) -> bool:
+    """Whether a block that runs again keeps the weights that it unpacks. `auto` counts as not, the least that it takes.
+
+    Only hand-written passes do so. Compiled ones do not: what saves them is the compiler's business.
+    """
+    is_packed = recipe.base.quantisation in ("nf4", "fp4")
+    return recipe.memory.reuse_weights == "always" and is_packed and _is_lean(recipe) and not recipe.training.compile
 
 
 def micro_batch_tokens(recipe: Recipe) -> int:

@@ -55,7 +55,9 @@ class Step:
 
 def step(facts: ModelFacts, setup: Setup) -> Step:
     """What one micro-batch of `setup` holds on the way through the model."""
-    block, end = _rehearsed(facts, replace(setup, checkpointed_layers=0))
+    once = replace(setup, checkpointed_layers=0, reuse_weights=False)
+    block, end = _rehearsed(facts, once)
+    again = _rehearsed(facts, replace(once, reuse_weights=True))[0] if setup.reuse_weights else block
     forgetting, remembering = setup.checkpointed_layers, facts.num_layers - setup.checkpointed_layers
     stream = setup.tokens * facts.hidden_size * setup.residual_bytes
     attended = attention_kept(facts, setup)
@@ -68,7 +70,7 @@ def step(facts: ModelFacts, setup: Setup) -> Step:
     kept = always + remembering * block.kept
     end_input = stream if _norm_saves_input(facts, setup) else 0.0
     peaks = [
-        *_forward(block, kept + passing, stream - end_input, forgetting, remembering),
+        *_forward(block, again, kept + passing, stream - end_input, forgetting, remembering),
         _peak("forward", end.forward.beside(kept + passing + stream)),
         _loss(facts, setup, kept + end.kept + end_input),
         _peak("backward", end.backward.beside(kept + end_input)),
@@ -79,7 +81,7 @@ def step(facts: ModelFacts, setup: Setup) -> Step:
         # The block that runs again takes up what it has kept: it is among what it saves.
         returning = stream if setup.offload and forgetting > 1 else 0.0
         beside = always - attended + returning
-        peaks += [_peak("backward", moment.beside(beside)) for moment in (block.again, block.backward)]
+        peaks += [_peak("backward", moment.beside(beside)) for moment in (again.again, again.backward)]
     return Step(kept, tuple(peaks))
 
 
@@ -107,16 +109,18 @@ def _peak(name: str, moment: Moment) -> Peak:
     return Peak(name, moment.tensors, overhead=moment.workspace)
 
 
-def _forward(block: Passes, kept: float, unsaved: float, forgetting: int, remembering: int) -> list[Peak]:
+def _forward(
+    block: Passes, again: Passes, kept: float, unsaved: float, forgetting: int, remembering: int
+) -> list[Peak]:
     """The last block of each kind: all that is kept of those before it is there by then, and its input.
 
-    `unsaved` is the size of that input, if nobody saves it.
+    `unsaved` is the size of that input, if nobody saves it; `again` is a block that will run again.
     """
     found = []
     if remembering:
         found.append(_peak("forward", block.forward.beside(kept - block.kept + unsaved)))
     if forgetting:
-        found.append(_peak("forward", block.forgetful.beside(kept - remembering * block.kept)))
+        found.append(_peak("forward", again.forgetful.beside(kept - remembering * block.kept)))
     return found
 
 

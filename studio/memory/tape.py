@@ -67,7 +67,8 @@ class _Operation:
     saved: tuple[Buffer, ...]
     workspace: float
     backward_makes: float
-    backward_first: float
+    backward_first: Moment
+    unpacked: float
     hands_on: bool
 
 
@@ -79,6 +80,7 @@ class Tape:
     _given: set[int] = field(default_factory=set)
     _live: float = 0.0
     _held: float = 0.0
+    _unpacked: float = 0.0
     _forward: Moment = Moment()
     _forgetful: Moment = Moment()
     _until_last_save: Moment = Moment()
@@ -97,7 +99,8 @@ class Tape:
         lasts: float = 0.0,
         workspace: tuple[float, float] = (0.0, 0.0),
         backward_makes: float = 0.0,
-        backward_first: float = 0.0,
+        backward_first: Moment = Moment(),
+        unpacked: float = 0.0,
         hands_on: bool = False,
         gradient: float = -1.0,
     ) -> Buffer:
@@ -105,8 +108,9 @@ class Tape:
 
         `inputs` are those that get a gradient; `saves` what its backward pass needs, `lasts` further bytes saved that are no
         input or output. `workspace` is used up in the forward and in the backward pass, `backward_makes` beyond the gradients,
-        `backward_first` before there are any. With `hands_on` the gradient is passed to the inputs as it is. `gradient` is
-        the size of a view's gradient.
+        `backward_first` before there are any. `unpacked` is working memory that stays from the forward to the end of the
+        backward pass. With `hands_on` the gradient is passed to the inputs as it is. `gradient` is the size of a view's
+        gradient.
         """
         output = Buffer(num_bytes, gradient_bytes=gradient)
         extra = (Buffer(lasts, variables=0),) if lasts else ()
@@ -116,10 +120,13 @@ class Tape:
                 buffer.saved += 1
         self._live += num_bytes
         self._held += num_bytes
+        self._unpacked += unpacked
         self._operations.append(
-            _Operation(inputs, output, (*saves, *extra), workspace[1], backward_makes, backward_first, hands_on)
+            _Operation(
+                inputs, output, (*saves, *extra), workspace[1], backward_makes, backward_first, unpacked, hands_on
+            )
         )
-        self._note(workspace[0])
+        self._note(workspace[0], unpacked)
         if saves or extra:
             self._until_last_save = self._forward
         return output
@@ -146,16 +153,18 @@ class Tape:
         """What the recorded computation holds. The result's own variable belongs to whoever goes on with it."""
         *_, last = self._operations
         kept = self._live - (0.0 if last.output.saved else last.output.bytes)
-        run = _Backward(kept, self._given)
+        run = _Backward(kept, self._unpacked, self._given)
         run.begin(last.output)
         for operation in reversed(self._operations):
             run.step(operation)
         again = self._until_last_save.beside(run.before_first_use)
         return Passes(kept, self._forgetful, self._forward, again, run.peak)
 
-    def _note(self, workspace: float) -> None:
-        if self._live + workspace > self._forward.bytes:
-            self._forward = Moment(self._live, workspace)
+    def _note(self, workspace: float, unpacked: float) -> None:
+        if self._live + workspace + self._unpacked > self._forward.bytes:
+            self._forward = Moment(self._live, workspace + self._unpacked)
+        # What is unpacked for a pass that saves nothing is gone before anything else is worked on.
+        workspace = max(workspace, unpacked)
         if self._held + workspace > self._forgetful.bytes:
             self._forgetful = Moment(self._held, workspace)
 
@@ -163,11 +172,11 @@ class Tape:
 class _Backward:
     """Gradients by buffer: (bytes, number of buffers that share it)."""
 
-    def __init__(self, kept: float, given: set[int]) -> None:
-        self._live, self._kept, self._given = kept, kept, given
+    def __init__(self, kept: float, unpacked: float, given: set[int]) -> None:
+        self._live, self._kept, self._unpacked, self._given = kept, kept, unpacked, given
         self.before_first_use = -1.0
         self._gradients: dict[int, list[float]] = {}
-        self.peak = Moment(kept)
+        self.peak = Moment(kept, unpacked)
 
     def begin(self, output: Buffer) -> None:
         self._gradients[id(output)] = [output.gradient_bytes, 1]
@@ -177,11 +186,12 @@ class _Backward:
     def step(self, operation: _Operation) -> None:
         gradient = self._gradients.pop(id(operation.output), None)
         if gradient is None:
+            # Its gradient, if any, was made along with that of a later one.
+            self._unpacked -= operation.unpacked
             return
         if operation.saved and self.before_first_use < 0:
             self.before_first_use = self._live - self._kept
-        if operation.backward_first:
-            self._note(0.0, operation.backward_first)
+        self._note(operation.backward_first.workspace, operation.backward_first.tensors)
         if operation.hands_on:
             gradient[1] += len(operation.inputs)
             made = [gradient] * len(operation.inputs)
@@ -189,6 +199,7 @@ class _Backward:
             self._live += sum(buffer.gradient_bytes for buffer in operation.inputs)
             self._note(operation.workspace, operation.backward_makes)
             made = [[buffer.gradient_bytes, 1] for buffer in operation.inputs]
+        self._unpacked -= operation.unpacked
         # Autograd lets go of what an operation was given before it adds the results to those of others.
         self._let_go(gradient)
         for buffer in operation.saved:
@@ -218,6 +229,6 @@ class _Backward:
             self._live -= gradient[0]
 
     def _note(self, workspace: float, made: float = 0.0) -> None:
-        moment = Moment(self._live + made, workspace)
+        moment = Moment(self._live + made, workspace + self._unpacked)
         if moment.bytes > self.peak.bytes:
             self.peak = moment

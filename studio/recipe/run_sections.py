@@ -215,6 +215,17 @@ class Memory(Section, frozen=True):
         raw_name="selective_checkpointing",
         group="Memory",
     )
+    reuse_weights: Literal["auto", "always", "never"] = setting(
+        "auto",
+        label="Reuse unpacked weights",
+        help="A checkpointed layer that is worked out again keeps its 4-bit weights unpacked until its gradients are made. "
+        "Always: faster, most of all with small micro-batches. Never: less memory. Start with auto, which does so where "
+        "the card has room. Takes one layer in 16 bit of video memory.",
+        unit="",
+        raw_name="reuse_weights",
+        group="Memory",
+        note="auto | always | never",
+    )
     embeddings_on_cpu: bool = setting(
         False,
         label="Embeddings in main memory",

@@ -71,6 +71,21 @@ def test_auto_is_settled_by_the_memory_at_the_start_of_the_run_which_says_so(
     assert counts == [0, 1, 2]
 
 
+def test_unpacked_weights_stay_where_the_memory_at_the_start_of_the_run_allows(
+    workspace, tiny_base, rows_file, monkeypatch
+):
+    made = recipe(tiny_base, rows_file, training__steps=1, adapter__dropout=0.0, memory__checkpointing="all")
+    kept = []
+    monkeypatch.setattr(engine_run, "checkpoint_layers", lambda *arguments: kept.append(arguments[-1]))
+    facts = ModelFacts.from_folder(tiny_base)
+    needed = budget(facts, replaced(made, "memory.reuse_weights", "always")).process_bytes
+    assert needed > budget(facts, made).process_bytes
+    for size in (needed + 10, needed - 10):
+        monkeypatch.setattr(comparison, "room", lambda _device, size=size: (round(size / FITS_FRACTION), 0))
+        run_it(workspace, made)
+    assert kept == [True, False]
+
+
 def test_who_states_a_number_gets_it(workspace, tiny_base, rows_file, monkeypatch):
     monkeypatch.setattr(comparison, "room", lambda _device: (64 << 30, 0))
     run, _, _ = run_it(workspace, recipe(tiny_base, rows_file, training__steps=1, memory__checkpointing=1))

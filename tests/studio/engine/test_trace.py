@@ -169,6 +169,10 @@ def test_experts_are_met_within_wider_bounds(bases, family, checkpointing):
         {"memory": {"keep_attention": True}},
         {"memory": {"keep_attention": True, "checkpointing": 2}},
         {"memory": {"keep_attention": True, "offload": True}},
+        {"memory": {"reuse_weights": "always"}},
+        {"memory": {"reuse_weights": "always", "checkpointing": 2}},
+        {"memory": {"reuse_weights": "always", "keep_attention": True, "offload": True}},
+        {"memory": {"reuse_weights": "always", "checkpointing": "none"}},
         {"memory": {"embeddings_on_cpu": True}},
         {"adapter": {"dropout": 0.1}},
         {"adapter": {"dropout": 0.1}, "memory": {"checkpointing": "none"}},
@@ -213,6 +217,26 @@ def test_quantised_constants_are_unpacked_with_their_weight(bases):
     largest = SIZES["hidden_size"] * SIZES["intermediate_size"]
     assert once == 2 * largest
     assert twice - once == 2 * 4 * largest / 64
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "phi3", "gpt_neox", "gpt2", "olmo2", "qwen3_moe"])
+def test_weights_that_stay_unpacked_are_met_in_every_kind_of_block(bases, family):
+    targets = {"adapter": {"targets": "attention"}} if family == "qwen3_moe" else {}
+    made = recipe(memory={"reuse_weights": "always"}, tokens=1024, **targets)
+    bounds = {"total": 0.08, "phase": 0.15} if targets else {}
+    assert_near(compared(bases(family), made), **bounds)
+
+
+def test_weights_that_stay_unpacked_are_those_of_one_layer_and_no_more(bases):
+    """At the peak of a layer's gradients: all but the last, which is unpacked for its own gradient at another moment."""
+    peaks, held = {}, {}
+    for value in ("never", "always"):
+        found = trace(bases("llama"), recipe(rank=8, memory={"reuse_weights": value}))
+        peaks[value], held[value] = found.peaks["backward"], found.held["backward"]["overhead"]
+    hidden, width, kv_width = SIZES["hidden_size"], SIZES["intermediate_size"], 4 * SIZES["head_dim"]
+    layer = 2 * hidden * (2 * hidden + 2 * kv_width + 2 * width)
+    assert held == {"never": 0, "always": layer}
+    assert peaks["always"] - peaks["never"] == layer
 
 
 def test_the_terms_of_a_dry_run_are_those_of_the_estimate(bases):

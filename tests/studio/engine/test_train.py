@@ -314,6 +314,7 @@ def test_a_full_disk_during_a_checkpoint_costs_nothing_finished(workspace, tiny_
                                      {"memory__checkpointing": "all"}, {"memory__checkpointing": 1},
                                      {"adapter__dtype": "bfloat16"},
                                      {"memory__checkpointing": "all", "memory__keep_attention": True},
+                                     {"memory__checkpointing": "all", "memory__reuse_weights": "always", "adapter__dropout": 0.0},
                                      {"data__packing": False}, {"training__schedule": "linear"}])  # fmt: skip
 def test_every_switch_of_the_recipe_runs(workspace, tiny_base, rows_file, changes):
     run, _, _ = run_it(workspace, recipe(tiny_base, rows_file, training__steps=2, **changes))

@@ -44,6 +44,7 @@ compile = false
 checkpointing = "auto"      # auto | all | none | a number of layers
 offload = false
 keep_attention = false
+reuse_weights = "auto"      # auto | always | never
 embeddings_on_cpu = false
 
 [keep]
