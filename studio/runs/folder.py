@@ -1,11 +1,12 @@
 """A run is a folder: copy it and you have the whole story.
 
-job.json          the recipe exactly as used, hashes of base, data and template, package versions; never edited again
-events.jsonl      one event per line: the truth about the run
-first_batch.json  what the first step learns from, token by token, to be looked at
-log.txt           what the engine's libraries had to say
-checkpoints/      step-000200/ ...: states from which the run goes on exactly
-adapter/          the adapter, a plain PEFT folder
+job.json             the recipe exactly as used, hashes of base, data and template, package versions; never edited again
+events.jsonl         one event per line: the truth about the run
+first_batch.json     what the first step learns from, token by token, to be looked at
+adapter_config.json  PEFT's description of the overlay: with it any checkpoint can be made an adapter
+log.txt              what the engine's libraries had to say
+checkpoints/         step-000200/ ...: states from which the run goes on exactly
+adapter/             the adapter, a plain PEFT folder
 """
 
 from __future__ import annotations
