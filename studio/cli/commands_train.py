@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from studio.cli.follow import RELEASE_SECONDS, RunReporter, engine_for, follow_run, sent_home
@@ -15,6 +16,7 @@ from studio.places import Workspace
 from studio.recipe.toml import load
 from studio.runs import events as e
 from studio.runs import wishes as w
+from studio.runs.awake import ASLEEP, ASLEEP_HINT, kept_awake
 from studio.runs.create import create_run, read_job, refuse_changes
 from studio.runs.engine import Engine, refuse_busy, running_engine
 from studio.runs.folder import RunFolder, find_run
@@ -35,7 +37,7 @@ def register(commands: Commands) -> None:
     )
     begin.add_argument("recipe", metavar="RECIPE", type=Path, help="a recipe file (.toml)")
     begin.add_argument("--name", help="what the run and its adapter are to be called (default: as in the recipe)")
-    _add_processes(begin)
+    _add_common(begin)
     go_on = add_command(
         commands,
         "resume",
@@ -45,10 +47,11 @@ def register(commands: Commands) -> None:
         uses_device=True,
     )
     go_on.add_argument("run_name", metavar="RUN", help="the run's id or name, as `overlay runs` lists them")
-    _add_processes(go_on)
+    _add_common(go_on)
 
 
-def _add_processes(parser: ArgumentParser) -> None:
+def _add_common(parser: ArgumentParser) -> None:
+    parser.add_argument("--let-sleep", action="store_true", help="let the computer fall asleep meanwhile")
     parser.add_argument(
         "--processes",
         metavar="N",
@@ -64,7 +67,8 @@ def train(options: argparse.Namespace, output: Output, workspace: Workspace) -> 
     device = choose_device(options.device)
     need_devices(workspace, device, options.processes)
     run = create_run(workspace, recipe, device=device, recipe_folder=options.recipe.resolve().parent, name=options.name)
-    do_run(workspace, run, device, output, options.processes)
+    with _awake(options.let_sleep, output):
+        do_run(workspace, run, device, output, options.processes)
 
 
 def resume(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
@@ -78,7 +82,17 @@ def resume(options: argparse.Namespace, output: Output, workspace: Workspace) ->
     refuse_changes(workspace, run)
     device = resume_device(run, options.device)
     need_devices(workspace, device, options.processes)
-    do_run(workspace, run, device, output, options.processes)
+    with _awake(options.let_sleep, output):
+        do_run(workspace, run, device, output, options.processes)
+
+
+@contextlib.contextmanager
+def _awake(let_sleep: bool, output: Output) -> Iterator[None]:
+    """Keep the computer from falling asleep, unless it may; say if that cannot be had."""
+    with contextlib.nullcontext(True) if let_sleep else kept_awake() as could_be_had:
+        if not could_be_had:
+            output.note(f"{ASLEEP} {ASLEEP_HINT}")
+        yield
 
 
 def do_run(workspace: Workspace, run: RunFolder, device: str, output: Output, num_processes: int = 1) -> None:
