@@ -98,6 +98,14 @@ def _ends_in_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
+def copy(source: Path, target: Path) -> None:
+    """Make `target`, which must not exist yet, the same file, flushed to the disk. Raises `DiskFullError`."""
+    with full_disk_named(target.parent, source.stat().st_size):
+        shutil.copyfile(source, target)
+        with open(target, "rb+") as file:
+            os.fsync(file.fileno())
+
+
 def sha256(path: Path) -> str:
     """The file's SHA-256, as hexadecimal digits."""
     with open(path, "rb") as file:

@@ -7,15 +7,19 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from studio.cli.changes import add_changes, changed
 from studio.cli.follow import RELEASE_SECONDS, RunReporter, engine_for, follow_run, sent_home
 from studio.cli.output import Output
-from studio.cli.parser import ArgumentParser, Commands, add_command, whole_number
-from studio.errors import BusyError, StudioError
+from studio.cli.parser import ArgumentParser, Commands, UsageError, add_command, whole_number
+from studio.errors import BusyError, ChangedError, StudioError
+from studio.library.lineage import find_parent
 from studio.memory.device import choose_device, survey
 from studio.places import Workspace
+from studio.recipe.recipe import Recipe
 from studio.recipe.toml import load
 from studio.runs import events as e
 from studio.runs import wishes as w
+from studio.runs.again import recipe_of
 from studio.runs.awake import ASLEEP, ASLEEP_HINT, kept_awake
 from studio.runs.create import create_run, read_job, refuse_changes
 from studio.runs.engine import Engine, refuse_busy, running_engine
@@ -32,11 +36,25 @@ def register(commands: Commands) -> None:
         "train",
         train,
         "train an adapter by a recipe",
-        details="Ctrl-C stops after the step in hand and saves; `overlay resume` goes on from there.",
+        details="Ctrl-C stops after the step in hand and saves; `overlay resume` goes on from there. With --from the overlay "
+        "begins as another one is now; the optimizer and the order of rows are fresh all the same.",
         uses_device=True,
     )
-    begin.add_argument("recipe", metavar="RECIPE", type=Path, help="a recipe file (.toml)")
+    begin.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        type=Path,
+        nargs="?",
+        help="a recipe file (.toml); left out: that of the run in --from",
+    )
     begin.add_argument("--name", help="what the run and its adapter are to be called (default: as in the recipe)")
+    begin.add_argument(
+        "--from",
+        dest="parent",
+        metavar="RUN_OR_ADAPTER",
+        help="begin with the overlay of an adapter, or of a run's last good checkpoint",
+    )
+    add_changes(begin)
     _add_common(begin)
     go_on = add_command(
         commands,
@@ -63,12 +81,27 @@ def _add_common(parser: ArgumentParser) -> None:
 
 def train(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
     """Create a run and do it."""
-    recipe = load(options.recipe)
-    device = choose_device(options.device)
+    parent, origin = find_parent(workspace, options.parent) if options.parent else (None, None)
+    recipe, folder = _recipe(options, parent)
+    device = resume_device(parent, options.device) if parent else choose_device(options.device)
     need_devices(workspace, device, options.processes)
-    run = create_run(workspace, recipe, device=device, recipe_folder=options.recipe.resolve().parent, name=options.name)
+    name = options.name or (parent.name if parent and folder is None else None)
+    run = create_run(workspace, recipe, device=device, recipe_folder=folder, name=name, origin=origin)
+    if origin is not None:
+        output.say(f"The overlay begins as that of {origin.name}{f' at step {origin.step}' if origin.step else ''}.")
+    elif parent is not None:
+        output.say(f"{parent.id} has no checkpoint yet: the new run begins from nothing.")
     with _awake(options.let_sleep, output):
         do_run(workspace, run, device, output, options.processes)
+
+
+def _recipe(options: argparse.Namespace, parent: RunFolder | None) -> tuple[Recipe, Path | None]:
+    """The recipe as told, and the folder that its dataset may be named from."""
+    if options.recipe is not None:
+        return changed(load(options.recipe), options.changes), options.recipe.resolve().parent
+    if parent is not None:
+        return changed(recipe_of(parent), options.changes), None
+    raise UsageError("There is no RECIPE.", "Name a recipe file, or with --from a run whose recipe to take.")
 
 
 def resume(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
@@ -79,7 +112,11 @@ def resume(options: argparse.Namespace, output: Output, workspace: Workspace) ->
         raise BusyError(f"{run.id} is in progress.", f"`overlay stop {run.id}` stops it; it saves first.")
     if status is Status.FINISHED:
         raise StudioError(f"{run.id} is finished: there is nothing left to do.", "Train again with more steps.")
-    refuse_changes(workspace, run)
+    try:
+        refuse_changes(workspace, run)
+    except ChangedError as error:
+        begin = f"`overlay train --from {run.id}` begins one with the overlay of this one."
+        raise ChangedError(error.message, f"{error.hint} {begin}") from error
     device = resume_device(run, options.device)
     need_devices(workspace, device, options.processes)
     with _awake(options.let_sleep, output):

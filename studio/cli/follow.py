@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from studio.cli.output import Output, ProgressBar, readable_seconds
-from studio.errors import DiskFullError, EngineError, StudioError
+from studio.errors import DiskFullError, DivergedError, EngineError, StudioError
 from studio.files import readable_bytes
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
+from studio.runs.again import RATE, calmer_rate, recipe_of
 from studio.runs.engine import Engine, start_engine
 from studio.runs.folder import RunFolder
 from studio.runs.jobs import Job, failure
@@ -107,6 +108,10 @@ def raise_failure(ending: e.Event, run: RunFolder) -> None:
         told = run.state().ending
         assert told is not None
         raise DiskFullError(told.message, told.hint, folder=ending.folder, needs_bytes=ending.needs_bytes)
+    if isinstance(ending, e.Failed) and ending.kind == DivergedError("").kind:
+        rate = calmer_rate(recipe_of(run).training.learning_rate)
+        command = f"`overlay train --from {run.id} --set {RATE}={rate}` starts again with it."
+        raise DivergedError(ending.message, f"{ending.hint} {command}")
     _raise_failed(ending)
 
 

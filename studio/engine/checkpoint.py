@@ -24,8 +24,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from studio import files
-from studio.engine.overlay import load_tensors, save_tensors, trainable
-from studio.errors import ChangedError, DamagedError
+from studio.engine.overlay import all_finite, begin_from, load_tensors, save_tensors, trainable
+from studio.errors import ChangedError, DamagedError, DivergedError
 from studio.runs.events import Warned
 from studio.runs.folder import RunFolder
 
@@ -36,9 +36,17 @@ _GOES_ON = "The run goes on from the newest checkpoint that is whole."
 def save(
     run: RunFolder, step: int, model: torch.nn.Module, optimizer: Optimizer, schedule: LRScheduler, *, keep: int
 ) -> Path:
-    """Write the checkpoint of `step`, verify it, then remove all but the newest `keep`. Raises `DiskFullError`."""
+    """Write the checkpoint of `step`, verify it, then remove all but the newest `keep`.
+
+    Raises `DiskFullError`, and `DivergedError` rather than keep an overlay with a NaN in it beside good ones.
+    """
     target = run.checkpoint(step)
     if not target.exists():
+        if not all_finite(dict(trainable(model))):
+            raise DivergedError(
+                f"The overlay holds numbers that are none after step {step}.",
+                "It is not saved; what was saved before is good. Start again with a third of the learning rate.",
+            )
         slots, numbers = _split(optimizer.state_dict()["state"])
         needs_bytes = (
             sum(tensor.nbytes for tensor in [*slots.values(), *trainable(model).values()]) + _SMALL_FILES_BYTES
@@ -87,6 +95,19 @@ def sweep(run: RunFolder, warn: Callable[[Warned], None]) -> None:
             # `.step-000006.tmp-0a1b2c3d` was to become `step-000006`, or had been it.
             name = path.name[1:].rpartition(".tmp-")[0]
             warn(Warned(message=f"What an engine that was killed left of {name} is removed.", hint=_GOES_ON))
+
+
+def begin(run: RunFolder, model: torch.nn.Module) -> int:
+    """The state of a run that has taken no step yet: its overlay fresh, or as its parent had it. Returns the step, 0.
+
+    Raises `DamagedError` or `AdapterError` if that overlay is not what `job.json` promises, or does not fit.
+    """
+    parent = run.job.get("parent")
+    if parent:
+        if not run.start.is_file() or files.sha256(run.start) != parent["sha256"]:
+            raise DamagedError(f"{run.start.name} of {run.id} is gone or damaged.", "Start a new run.")
+        begin_from(model, run.start)
+    return 0
 
 
 def restore(run: RunFolder, folder: Path, model: torch.nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> int:

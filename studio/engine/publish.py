@@ -92,7 +92,7 @@ def facts(run: RunFolder) -> dict[str, Any]:
             "first_evaluation_loss": state.evaluations[0].loss if state.evaluations else None,
             "evaluation_loss": state.evaluations[-1].loss if state.evaluations else None,
         },
-        "parent": None,
+        "parent": job.get("parent"),
         "tags": [],
         "note": "",
     }

@@ -34,6 +34,7 @@ from studio.errors import DivergedError
 from studio.memory.correction import LEAST_STEPS
 from studio.recipe.recipe import Recipe
 from studio.runs import events as e
+from studio.runs.again import calmer_rate
 from studio.runs.folder import RunFolder
 
 Emit = Callable[[e.Event], None]
@@ -119,7 +120,8 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
     orders: Orders,
     emit: Emit,
 ) -> Outcome:
-    """Train `overlaid` to the end of its schedule, or until `orders` ends it. Goes on from the newest good checkpoint.
+    """Train `overlaid` to the end of its schedule, or until `orders` ends it. Goes on from the newest good checkpoint, or begins
+    where its parent stood.
 
     Where several processes share the run each calls this: all of them learn, the first one alone writes.
 
@@ -134,7 +136,11 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
     learner, optimizer = Learner(overlaid), accelerator.prepare(optimizer)
 
     saved = newest_step(run, ranks)
-    step = checkpoint.restore(run, run.checkpoint(saved), overlaid, optimizer.optimizer, rate) if saved else 0
+    step = (
+        checkpoint.restore(run, run.checkpoint(saved), overlaid, optimizer.optimizer, rate)
+        if saved
+        else checkpoint.begin(run, overlaid)
+    )
     ranks.part_dropout(training.seed, step)
     if step == 0:
         evaluate(learner, material, 0, emit)
@@ -161,7 +167,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         # Here the processor waits for the card; it does so once more per step, for the size of the overlay.
         loss_now, grad_norm_now = float(loss), float(grad_norm)
         if not (math.isfinite(loss_now) and math.isfinite(grad_norm_now)):
-            raise diverged(step + 1, loss_now, rows, training.learning_rate)
+            raise diverged(step + 1, loss_now, rows, training.learning_rate, newest_step(run, ranks))
 
         learning_rate = float(rate.get_last_lr()[0])
         optimizer.step()
@@ -254,11 +260,12 @@ def make_rate(recipe: Recipe, optimizer: Optimizer, num_steps: int) -> LRSchedul
     return rate
 
 
-def diverged(step: int, loss: float, rows: Sequence[Example], learning_rate: float) -> DivergedError:
-    """The error for a loss or gradient that is no number: which step, which rows, what to try."""
+def diverged(step: int, loss: float, rows: Sequence[Example], learning_rate: float, saved: int) -> DivergedError:
+    """The error for a loss or gradient that is no number: which step, which rows, what is saved and what to try."""
     what = "The gradient" if math.isfinite(loss) else "The loss"
     numbers = ", ".join(str(row.row + 1) for row in rows[:8])
     return DivergedError(
         f"{what} became infinite or not a number at step {step} (rows {numbers}{', ...' if len(rows) > 8 else ''}).",
-        f"Nothing was spoilt: the last checkpoint is good. Try a learning rate of {learning_rate / 3:.1e}.",
+        f"{f'The checkpoint of step {saved} is good' if saved else 'No step was spoilt'}. "
+        f"Start again with a third of the learning rate, {calmer_rate(learning_rate)}.",
     )
