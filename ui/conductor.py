@@ -8,7 +8,7 @@ from functools import partial
 from PySide6.QtCore import QObject, QThreadPool
 
 from studio.chat.sampling import Sampling
-from studio.errors import NotFoundError, StudioError
+from studio.errors import ChangedError, NotFoundError, StudioError
 from studio.places import Workspace
 from studio.recipe.presets import STARTER, tour
 from studio.recipe.recipe import Recipe
@@ -24,6 +24,7 @@ from ui.fit_testing import FitTesting
 from ui.keep_awake import KeepAwake
 from ui.settings import Settings, save
 from ui.shelving import Shelving
+from ui.starting import Starting
 from ui.state import AppState, Ask, RunView
 from ui.training_thread import TrainingThread
 
@@ -65,6 +66,7 @@ class Conductor(QObject):
         self.shelving = Shelving(workspace, state, self.thread_, self)
         self.fit_testing = FitTesting(workspace, state, self.thread_, self)
         self.keep_awake = KeepAwake(state, self._settings, self)
+        self.starting = Starting(workspace, state, device, self)
         self._listen_to_wishes()
         self._listen_to_thread()
         self._timer = every(self, REFRESH_MS, self.refresh)
@@ -107,6 +109,7 @@ class Conductor(QObject):
         thread.finished.connect(self._on_thread_finished)
         self.fit_testing.answered.connect(self.drafting.judge_again)
         self.shelving.base_added.connect(self._go_on_with_tour)
+        self.starting.created.connect(self._created)
         self.shelving.milestone.connect(self._reached)
 
     def _tell(self, error: StudioError) -> None:
@@ -349,6 +352,8 @@ class Conductor(QObject):
     def _on_refused(self, what: str, error: StudioError) -> None:
         if what == "ask" and self._asks:
             self._fail_asks(error.message, error.hint)
+        elif isinstance(error, ChangedError) and error.run in self._state.runs:
+            self._state.input_changed.emit(error.run, error)
         elif what != "test":
             self._tell(error)
 

@@ -111,6 +111,8 @@ class AppState(QObject):
     noticed = Signal(str, str, str)
     """(kind: info, ok, warn or bad; sentence; hint): something to tell the user, wherever he is."""
     machine_changed = Signal()
+    input_changed = Signal(str, object)
+    """(run id, ChangedError): a run was to go on, and one of its inputs is not what it was."""
 
     # --- wishes ----------------------------------------------------------------------------------------------------
     recipe_edited = Signal(object)
@@ -121,6 +123,9 @@ class AppState(QObject):
     fit_test_stop_requested = Signal()
     run_requested = Signal(str, str)
     """(run id, verb): stop, discard, pause, resume, save, evaluate, sample."""
+    again_with_requested = Signal(str, object)
+    """(run id, {setting's path: value}): a new run by its recipe with these settings, from its last good checkpoint if there is
+    one."""
     tour_requested = Signal()
     """Train the example on the starter base, which is added first where it is missing."""
     recipe_open_requested = Signal(str)

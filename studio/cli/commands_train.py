@@ -116,7 +116,7 @@ def resume(options: argparse.Namespace, output: Output, workspace: Workspace) ->
         refuse_changes(workspace, run)
     except ChangedError as error:
         begin = f"`overlay train --from {run.id}` begins one with the overlay of this one."
-        raise ChangedError(error.message, f"{error.hint} {begin}") from error
+        raise ChangedError(error.message, f"{error.hint} {begin}", run=run.id) from error
     device = resume_device(run, options.device)
     need_devices(workspace, device, options.processes)
     with _awake(options.let_sleep, output):

@@ -110,7 +110,7 @@ def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
         now = inputs(find_base(workspace, str(job.base)), job.data)
     except FileNotFoundError as error:
         raise ChangedError(
-            f"The dataset of {run.name} is gone: {job.data}.", "Put it back, or start a new run."
+            f"The dataset of {run.name} is gone: {job.data}.", "Put it back, or start a new run.", run=run.id
         ) from error
     was: dict[str, Any] = run.job["inputs"]
     changed = [name for name, value in now.items() if was.get(name) != value]
@@ -118,6 +118,7 @@ def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
         raise ChangedError(
             f"The {' and the '.join(changed)} of {run.name} changed since it began: going on would be another experiment.",
             "Put the old files back, or start a new run.",
+            run=run.id,
         )
 
 
