@@ -17,6 +17,7 @@ from studio.runs import wishes as w
 from studio.runs.create import create_run
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState, Status
+from studio.runs.watchdog import Silence
 from ui import facts
 from ui.bridge import every, in_background
 from ui.drafting import Drafting
@@ -103,6 +104,7 @@ class Conductor(QObject):
         thread = self.thread_
         thread.run_followed.connect(self._on_followed)
         thread.run_event.connect(self._on_run_event)
+        thread.run_watched.connect(self._on_watched)
         thread.engine_news.connect(self._on_engine_news)
         thread.engine_changed.connect(self._on_engine_changed)
         thread.refused.connect(self._on_refused)
@@ -255,6 +257,12 @@ class Conductor(QObject):
         if isinstance(event, e.Finished | e.Stopped):
             self.shelving.list_adapters()
         self._tell_ending(view, event)
+
+    def _on_watched(self, run_id: str, silence: Silence | None) -> None:
+        view = self._state.runs.get(run_id)
+        if view is not None:
+            view.silence = silence
+            self._state.run_watched.emit(run_id)
 
     def _tell_ending(self, view: RunView, event: e.Event) -> None:
         """Say wherever the user is that a run has ended, if he might want to do something about it."""

@@ -21,15 +21,17 @@ from studio.models.facts import ModelFacts
 from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
+from studio.runs.watchdog import Silence
 from ui.fit_view import FitTestView
 
 
 @dataclass
 class RunView:
-    """A run and its picture. `state` grows in place as events come."""
+    """A run and its picture. `state` grows in place as events come; `silence` is what is to be said of one that says nothing."""
 
     folder: RunFolder
     state: RunState
+    silence: Silence | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class AppState(QObject):
     """The list of runs, or the status of one."""
     run_event = Signal(str, object)
     """(run id, Event): `runs[run id].state` has just taken this event in."""
+    run_watched = Signal(str)
+    """run id: `runs[run id].silence` is another one, None when the run has spoken again."""
     base_facts_changed = Signal()
     """What the bases are made of is known."""
     recipe_changed = Signal()

@@ -12,11 +12,12 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from PySide6.QtCore import QObject, QThread, Signal
 
 from studio.errors import EngineError, StudioError
+from studio.memory.device import is_busy
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
@@ -25,18 +26,18 @@ from studio.runs.engine import Engine, refuse_busy, running_engine, start_engine
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.jobs import Job, start_job
 from studio.runs.lines import Mailbox
-from studio.runs.processes import is_alive, own_start
+from studio.runs.processes import is_alive, own_start, pulse
 from studio.runs.state import RunState
+from studio.runs.watchdog import LOOK_SECONDS, Silence, Watchdog
 
 POLL_SECONDS = 0.05
 RELEASE_SECONDS = 10.0
-PULSE_SECONDS = 2.0
 
 
 @dataclass
 class _Followed:
     """A run whose event file is being read, and the process that is at it; `pid` is None until one has begun. One that
-    `is_to_go_on` waits for its engine to end, and for the next one."""
+    `is_to_go_on` waits for its engine to end, and for the next one. `silence` is what was last said of one that says nothing."""
 
     run: RunFolder
     mailbox: Mailbox[e.Event]
@@ -44,6 +45,8 @@ class _Followed:
     pid: int | None
     process_started: float
     is_to_go_on: bool = False
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    silence: Silence | None = None
 
 
 class TrainingThread(QThread):
@@ -59,6 +62,8 @@ class TrainingThread(QThread):
     """`off`, `starting`, `ready` or `gone` (it ended by itself)."""
     job_event = Signal(str, object)
     """(job id, Event): progress or end of an import or a merge."""
+    run_watched = Signal(str, object)
+    """(run id, Silence or None): a run that says nothing is slow, suspended or hangs; None when all is well again."""
     refused = Signal(str, object)
     """(what was wished, StudioError): it could not be done."""
 
@@ -145,9 +150,13 @@ class TrainingThread(QThread):
         if run.id in self._followed:
             return
         mailbox = run.events
-        state = RunState.replay(mailbox.read())
+        past = mailbox.read()
+        state = RunState.replay(past)
         if keep or state.status.is_live:
-            self._followed[run.id] = _Followed(run, mailbox, state.device, state.pid, state.process_started)
+            followed = _Followed(run, mailbox, state.device, state.pid, state.process_started)
+            for event in past:
+                followed.watchdog.hear(event)
+            self._followed[run.id] = followed
         # From here on the state belongs to whoever hears this: nobody changes it on this thread.
         self.run_followed.emit(run, state)
 
@@ -201,12 +210,13 @@ class TrainingThread(QThread):
         if engine is not None:
             for event in engine.news.read():
                 self.engine_news.emit(event)
-        feel = time.monotonic() - self._felt > PULSE_SECONDS
+        feel = time.monotonic() - self._felt > LOOK_SECONDS
         for followed in list(self._followed.values()):
             if feel:
                 self._feel_pulse(followed)
             self._read_run(followed, engine if gone else None)
         if feel:
+            self._watch()
             self._felt = time.monotonic()
         for key, job in list(self._jobs.items()):
             for event in job.read():
@@ -235,6 +245,14 @@ class TrainingThread(QThread):
         if followed.pid is not None and not ours and not is_alive(followed.pid, followed.process_started):
             followed.run.bury()
 
+    def _watch(self) -> None:
+        """Judge the silence of each run, and tell when there is something else to say of it."""
+        for followed in self._followed.values():
+            silence = _judged(followed)
+            if silence != followed.silence:
+                followed.silence = silence
+                self.run_watched.emit(followed.run.id, silence)
+
     def _read_run(self, followed: _Followed, gone: Engine | None) -> None:
         """Pass on what has happened; `gone` is our engine, if it has just ended."""
         run_id = followed.run.id
@@ -243,6 +261,7 @@ class TrainingThread(QThread):
             followed.run.bury(gone.exit_code, gone.end_signal)
             events += followed.mailbox.read()
         for event in events:
+            followed.watchdog.hear(event)
             if isinstance(event, e.Started):
                 followed.device, followed.pid = event.device, event.pid
                 followed.process_started = event.process_started
@@ -257,3 +276,12 @@ class TrainingThread(QThread):
             log = gone.session / "log.txt"
             error = EngineError(f"The engine ended before it began {followed.run.name}.", f"Its log says why: {log}")
             self.refused.emit("train", error)
+
+
+def _judged(followed: _Followed) -> Silence | None:
+    seen = pulse(followed.pid, followed.process_started) if followed.pid is not None else None
+    if seen is None:
+        return None
+    if followed.device.startswith("cuda") and not followed.watchdog.is_patient(seen.at):
+        seen = replace(seen, card_is_busy=is_busy(int(followed.device.rpartition("-")[2])))
+    return followed.watchdog.judge(seen)

@@ -70,6 +70,18 @@ def card_uses() -> dict[str, CardUse]:
         return dict(found for index in range(count) if (found := _use(index, driver)) is not None)
 
 
+def is_busy(index: int) -> bool:
+    """Whether the card with this index has computed anything in the last second or so; False where nobody can tell."""
+    with _nvml() as running:
+        if not running:
+            return False
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            return int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) > 0
+        except pynvml.NVMLError:
+            return False
+
+
 def choose_device(option: str) -> str:
     """The engine's name for `auto`, `cuda` or `cpu` on this computer. Raises `StudioError` for a card that is not there."""
     if option == "cpu":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import psutil
+
+from studio.runs.watchdog import Pulse
 
 
 def own_start() -> tuple[int, float]:
@@ -21,6 +24,34 @@ def is_alive(pid: int, process_started: float) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def pulse(pid: int, process_started: float) -> Pulse | None:
+    """What that very process is seen to do now, its children included; None if it is gone or may not be looked at."""
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - process_started) >= 1.0:
+            return None
+        family = [process, *process.children(recursive=True)]
+        is_stopped = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        return Pulse(time.monotonic(), _asleep(), sum(map(_cpu_seconds, family)), is_stopped)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        used = process.cpu_times()
+    except psutil.Error:
+        return 0.0  # a child that has ended meanwhile
+    return float(used.user + used.system)
+
+
+def _asleep() -> float:
+    """How long the computer has slept so far, up to a constant: what one clock counts and the other does not."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux: unlike the time of day, nobody sets it
+    now = time.time() if clock is None else time.clock_gettime(clock)
+    return now - time.monotonic()
 
 
 def signal_name(exit_code: int | None) -> str | None:

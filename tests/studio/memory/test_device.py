@@ -1,7 +1,8 @@
 import pytest
 
 from studio.errors import StudioError
-from studio.memory.device import CardUse, card_uses, choose_device, has_nvidia_driver, survey
+from studio.memory import device
+from studio.memory.device import CardUse, card_uses, choose_device, has_nvidia_driver, is_busy, survey
 
 
 def test_the_survey_tells_what_the_driver_tells_or_nothing() -> None:
@@ -63,3 +64,22 @@ def test_what_a_process_holds_is_told_by_the_driver_or_is_what_came_on_top(use: 
 def test_a_process_holds_at_least_what_its_allocator_has_reserved() -> None:
     """A program that has left since our beginning must not be taken off our share."""
     assert used().own_bytes(31337, before_bytes=6_000_000_000, least_bytes=7_100_000_000) == 7_100_000_000
+
+
+@pytest.mark.parametrize(("percent", "busy"), [(0, False), (1, True), (100, True), (None, False)])
+def test_a_card_is_busy_if_the_driver_says_that_it_has_computed(
+    monkeypatch: pytest.MonkeyPatch, percent: int | None, busy: bool
+) -> None:
+    class Rates:
+        gpu = percent
+
+    def rates(_handle: object) -> Rates:
+        if percent is None:
+            raise device.pynvml.NVMLError(device.pynvml.NVML_ERROR_GPU_IS_LOST)
+        return Rates()
+
+    monkeypatch.setattr(device.pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(device.pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(device.pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(device.pynvml, "nvmlDeviceGetUtilizationRates", rates)
+    assert is_busy(0) is busy
