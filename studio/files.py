@@ -183,10 +183,15 @@ def _damage_of(folder: Path, entry: dict[str, Any]) -> str:
 
 def sweep(folder: Path) -> list[Path]:
     """Remove what killed writers left in `folder`; nobody may be writing there. Returns what was removed."""
-    leftovers = [path for path in folder.glob(".*.tmp-*") if _TEMPORARY.match(path.name)]
-    for path in leftovers:
+    left = leftovers(folder)
+    for path in left:
         remove(path)
-    return leftovers
+    return left
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What writers are building in `folder` at this moment, or were when they were killed."""
+    return [path for path in folder.glob(".*.tmp-*") if _TEMPORARY.match(path.name)]
 
 
 def remove(path: Path) -> None:

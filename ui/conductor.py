@@ -79,7 +79,7 @@ class Conductor(QObject):
         self.refresh()
 
     def close(self) -> None:
-        """Let go of everything. A run in progress goes on; so does a job, unless it was cancelled before."""
+        """Let go of everything. A run in progress goes on, in a process of its own; a job ends with us."""
         self._is_closed = True
         self._timer.stop()
         try:

@@ -9,6 +9,7 @@ All methods may be called from the window; they return at once and take effect o
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from collections.abc import Callable
@@ -28,10 +29,12 @@ from studio.runs.jobs import Job, start_job
 from studio.runs.lines import Mailbox
 from studio.runs.processes import is_alive, own_start, pulse
 from studio.runs.state import RunState
+from studio.runs.sweep import sweep
 from studio.runs.watchdog import LOOK_SECONDS, Silence, Watchdog
 
 POLL_SECONDS = 0.05
 RELEASE_SECONDS = 10.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -133,7 +136,7 @@ class TrainingThread(QThread):
                 self.refused.emit(what, StudioError(f"That could not be done: {error}.", "Try again."))
 
     def _find_again(self) -> None:
-        """An engine and runs that outlived the window before this one."""
+        """An engine and runs that outlived the window before this one; what else it left is cleared away."""
         self._engine = running_engine(self._workspace, self._device)
         if self._engine is not None:
             pid, process_started = own_start()
@@ -141,6 +144,8 @@ class TrainingThread(QThread):
             # What it answered to the window before is no news.
             self._engine.news.read()
             self.engine_changed.emit("ready")
+        for path in sweep(self._workspace):
+            _log.info("left behind, removed: %s", path)
         for run in list_runs(self._workspace):
             if run.is_readable and run.bury().status.is_live:
                 self._follow(run, keep=False)

@@ -153,6 +153,20 @@ def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_with_one_process(home
     assert [event for event in run.events.read() if isinstance(event, e.ENDINGS)][1:] == []
 
 
+@pytest.mark.slow
+def test_ranks_whose_launcher_is_killed_pause_together_and_are_gone(home, start):
+    run = create_run(home, made(home), device="cpu")
+    launcher = start(*on_two("-m", "studio.engine", "run", run.path))
+    until(lambda: run.state().step >= 3, "step 3")
+    ranks = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(ranks) == 2
+    launcher.kill()
+    _, alive = psutil.wait_procs(ranks, timeout=60)
+    assert not alive
+    state = run.state()
+    assert (state.status, run.checkpoints()[-1][0]) == (Status.PAUSED, state.step)
+
+
 def test_what_is_launched_but_cannot_be_is_told_and_nothing_is_begun(home, monkeypatch, caplog):
     run = create_run(home, made(home), device="cpu")
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
