@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from studio import files
 from studio.engine.overlay import all_finite, begin_from, load_tensors, save_tensors, trainable
 from studio.errors import ChangedError, DamagedError, DivergedError
-from studio.runs.events import Warned
+from studio.runs.events import CheckpointSaved, Warned
 from studio.runs.folder import RunFolder
 
 _SMALL_FILES_BYTES = 1 << 20  # generators, numbers, the manifest
@@ -51,6 +51,7 @@ def save(
         needs_bytes = (
             sum(tensor.nbytes for tensor in [*slots.values(), *trainable(model).values()]) + _SMALL_FILES_BYTES
         )
+        _make_room(run, needs_bytes)
         with files.new_folder(target, needs_bytes=needs_bytes) as folder:
             save_tensors(model, folder / "adapter.safetensors")
             save_file(slots, folder / "optimizer.safetensors")
@@ -70,6 +71,20 @@ def save(
     for _, old in run.checkpoints()[:-keep]:
         files.remove(old)
     return target
+
+
+def _make_room(run: RunFolder, needs_bytes: int) -> None:
+    """On a disk that is nearly full older checkpoints are the reserve: they go, oldest first, while a whole newer one stands.
+
+    So the run pauses with the step in hand saved, or need not pause at all. One kept for its evaluation stays.
+    """
+    there = run.checkpoints()
+    if not there or files.free_bytes(run.path) >= needs_bytes or files.damage(there[-1][1]):
+        return
+    best = [event.step for event in run.events.read() if isinstance(event, CheckpointSaved) and event.is_best][-1:]
+    for step, folder in there[:-1]:
+        if step not in best and files.free_bytes(run.path) < needs_bytes:
+            files.remove(folder)
 
 
 def newest(run: RunFolder, warn: Callable[[Warned], None] = lambda _: None) -> tuple[int, Path] | None:
