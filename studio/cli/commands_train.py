@@ -136,13 +136,23 @@ def do_run(workspace: Workspace, run: RunFolder, device: str, output: Output, nu
     """Have the engine of `device`, or several processes, do `run`, telling how it goes. Raises `StudioError` if it does not
     end well."""
     if num_processes > 1:
+        ending = _follow_shared(workspace, run, device, output, num_processes)
+    else:
+        ending = _follow_rescued(workspace, run, device, output)
+    tell_ending(ending, run, output)
+
+
+def _follow_shared(workspace: Workspace, run: RunFolder, device: str, output: Output, num_processes: int) -> e.Event:
+    """Launch the run, once more for each time that memory ran out, and follow it."""
+    while True:
         events, show = _listening(run, output)
         output.say(f"Run {run.id} on {num_processes} {'processes' if device == 'cpu' else 'cards'}.")
         with sent_home(launch(workspace, run, device, num_processes)) as engine:
             ending = follow_run(run, events, engine, output, show)
-    else:
-        ending = _follow_rescued(workspace, run, device, output)
-    tell_ending(ending, run, output)
+            if not isinstance(ending, e.MicroBatchHalved):
+                return ending
+            # Its ranks give their cards back only when they are gone.
+            engine.wait(RELEASE_SECONDS)
 
 
 def _follow_rescued(workspace: Workspace, run: RunFolder, device: str, output: Output) -> e.Event:
