@@ -87,6 +87,9 @@ class Conductor(QObject):
         except StudioError as error:
             self._tell(error)
         self.fit_testing.close()
+        live = self._state.live_run
+        if live is not None and self._settings.keep_awake:
+            self.thread_.wish(w.StayAwake(run=live.folder.id))
         self.keep_awake.close()
         self.thread_.finish()
         QThreadPool.globalInstance().waitForDone(POOL_MS)

@@ -1,4 +1,7 @@
-"""While a run of this computer is live the computer does not fall asleep, if the user lets us."""
+"""While a run of this computer is live the computer does not fall asleep, if the user lets us.
+
+A window that is closed lets go; it asks the run's engine to stay awake itself (`StayAwake`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from ui.state import AppState
 
 
 class KeepAwake(QObject):
-    """Looks whenever a run begins or ends. What cannot be had is said once; a window that is closed lets go."""
+    """Looks whenever a run begins or ends. What cannot be had is said once."""
 
     def __init__(self, state: AppState, settings: Settings, parent: QObject | None = None) -> None:
         super().__init__(parent)

@@ -101,7 +101,7 @@ def _recipe(options: argparse.Namespace, parent: RunFolder | None) -> tuple[Reci
         return changed(load(options.recipe), options.changes), options.recipe.resolve().parent
     if parent is not None:
         return changed(recipe_of(parent), options.changes), None
-    raise UsageError("There is no RECIPE.", "Name a recipe file, or with --from a run whose recipe to take.")
+    raise UsageError("There is no RECIPE.", "Name a recipe file, or with --from a run that is still here.")
 
 
 def resume(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:

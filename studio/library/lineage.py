@@ -8,18 +8,19 @@ from studio.errors import NotFoundError
 from studio.library import shelf
 from studio.library.adapter import WEIGHTS, Adapter
 from studio.places import Workspace
-from studio.runs.folder import RunFolder, find_run
+from studio.runs.folder import RunFolder, find_run, list_runs
 from studio.runs.origin import Origin, last_good
 
 
 def find_parent(workspace: Workspace, name: str) -> tuple[RunFolder | None, Origin | None]:
-    """The run called so and where a new one would begin, None if it has left nothing; for an adapter no run.
+    """The run called so and where a new one would begin, None if it has left nothing; for an adapter its run, if that is here.
 
     An adapter goes before a run of the same name, a run's id before both. Raises `NotFoundError`, `AdapterError`.
     """
     if not (workspace.runs / name / "job.json").is_file():
         with contextlib.suppress(NotFoundError):
-            return None, origin_of(shelf.find(workspace, name))
+            origin = origin_of(shelf.find(workspace, name))
+            return next((run for run in list_runs(workspace) if run.id == origin.run), None), origin
     try:
         run = find_run(workspace, name)
     except NotFoundError as error:

@@ -8,6 +8,8 @@ import pytest
 import wakepy
 from pytestqt.qtbot import QtBot
 
+from studio.runs import wishes as w
+from studio.runs.engine import running_engine
 from studio.runs.state import Status
 from tests.ui.desk import Desk, make_desk
 from ui import keep_awake
@@ -32,11 +34,16 @@ def test_the_computer_is_kept_awake_while_a_run_is_live_and_not_longer(desk: Des
         desk.wait(lambda: names() == [])
 
 
-def test_a_window_that_closes_lets_go_at_once(desk: Desk) -> None:
-    with desk.open() as state:
-        desk.begin(state, "long")
-        desk.wait(lambda: names() == ["keep.running"])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_window_that_closes_lets_go_and_leaves_it_to_the_engine(desk: Desk, wanted: bool) -> None:
+    with desk.open(Settings(keep_awake=wanted)) as state:
+        run = desk.begin(state, "long").folder.id
+        desk.wait(lambda: names() == ["keep.running"] * wanted)
     assert names() == []
+    engine = running_engine(desk.workspace, "cpu")
+    assert engine is not None
+    wishes = [wish for wish in engine.inbox.read() if isinstance(wish, w.StayAwake)]
+    assert wishes == [w.StayAwake(run=run)] * wanted
 
 
 def test_the_setting_holds_at_once_in_mid_run(desk: Desk) -> None:

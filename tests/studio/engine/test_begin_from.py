@@ -57,7 +57,7 @@ def test_a_child_needs_its_parent_no_more_and_resumes_as_if_unbroken(workspace, 
 def test_it_may_begin_with_a_finished_adapter(workspace, parent, tiny_base, rows_file):
     run_it(workspace, None, run=parent)
     run, origin = find_parent(workspace, parent.state().adapter)
-    assert run is None
+    assert run == parent, "whose recipe may be used again"
     child = create_run(workspace, recipe(tiny_base, rows_file), device="cpu", origin=origin)
     run_it(workspace, None, StopAfter(2, "stop"), run=child)
     assert first_evaluation(child) == parent.state().evaluations[-1].loss

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+import wakepy
 
-from studio.engine.serve import Server
+from studio.engine.serve import RunOrders, Server
 from studio.engine.train import Learner
 from studio.runs import events as e
 from studio.runs import wishes as w
@@ -118,3 +119,23 @@ def test_a_run_asked_for_twice_is_done_once(workspace, made, server):
     engine.train(run)
     assert list(engine.backlog) == []
     assert run.state().status is Status.FINISHED
+
+
+def test_an_engine_left_alone_keeps_the_computer_awake_until_its_run_has_ended(workspace, made, server, monkeypatch):
+    run = create_run(workspace, made, device="cpu")
+    engine, seen = server(), []
+    update = RunOrders.update
+
+    def watched(orders, model):
+        update(orders, model)
+        seen.append(wakepy.modecount())
+
+    monkeypatch.setattr(RunOrders, "update", watched)
+    engine.inbox.post(w.StayAwake(run=run.id))
+    engine.inbox.post(w.StayAwake(run=run.id))
+    engine.train(run)
+    assert seen == [1] * STEPS
+    assert wakepy.modecount() == 0
+    engine.inbox.post(w.StayAwake(run=run.id))
+    engine.collect()
+    assert wakepy.modecount() == 0, "there is no run that it could be for"
