@@ -13,7 +13,8 @@ import logging
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
 from PySide6.QtCore import QObject, QThread, Signal
 
@@ -27,7 +28,7 @@ from studio.runs.engine import Engine, refuse_busy, running_engine, start_engine
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.jobs import Job, start_job
 from studio.runs.lines import Mailbox
-from studio.runs.processes import is_alive, own_start, pulse
+from studio.runs.processes import is_alive, own_start, silence
 from studio.runs.state import RunState
 from studio.runs.sweep import sweep
 from studio.runs.watchdog import LOOK_SECONDS, Silence, Watchdog
@@ -253,10 +254,11 @@ class TrainingThread(QThread):
     def _watch(self) -> None:
         """Judge the silence of each run, and tell when there is something else to say of it."""
         for followed in self._followed.values():
-            silence = _judged(followed)
-            if silence != followed.silence:
-                followed.silence = silence
-                self.run_watched.emit(followed.run.id, silence)
+            busy = partial(is_busy, followed.device)
+            found = silence(followed.watchdog, followed.pid, followed.process_started, busy)
+            if found != followed.silence:
+                followed.silence = found
+                self.run_watched.emit(followed.run.id, found)
 
     def _read_run(self, followed: _Followed, gone: Engine | None) -> None:
         """Pass on what has happened; `gone` is our engine, if it has just ended."""
@@ -281,12 +283,3 @@ class TrainingThread(QThread):
             log = gone.session / "log.txt"
             error = EngineError(f"The engine ended before it began {followed.run.name}.", f"Its log says why: {log}")
             self.refused.emit("train", error)
-
-
-def _judged(followed: _Followed) -> Silence | None:
-    seen = pulse(followed.pid, followed.process_started) if followed.pid is not None else None
-    if seen is None:
-        return None
-    if followed.device.startswith("cuda") and not followed.watchdog.is_patient(seen.at):
-        seen = replace(seen, card_is_busy=is_busy(int(followed.device.rpartition("-")[2])))
-    return followed.watchdog.judge(seen)

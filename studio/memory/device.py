@@ -70,13 +70,13 @@ def card_uses() -> dict[str, CardUse]:
         return dict(found for index in range(count) if (found := _use(index, driver)) is not None)
 
 
-def is_busy(index: int) -> bool:
-    """Whether the card with this index has computed anything in the last second or so; False where nobody can tell."""
+def is_busy(device: str) -> bool:
+    """Whether the card of this name (`cuda-0`) has computed anything in the last second or so; False where nobody can tell."""
     with _nvml() as running:
-        if not running:
+        if not running or not device.startswith("cuda"):
             return False
         try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.rpartition("-")[2] or 0))
             return int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) > 0
         except pynvml.NVMLError:
             return False

@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import psutil
 
-from studio.runs.watchdog import Pulse
+from studio.runs.watchdog import Pulse, Silence, Watchdog
 
 _PR_SET_PDEATHSIG = 1
 
@@ -65,6 +67,19 @@ def pulse(pid: int, process_started: float) -> Pulse | None:
         return Pulse(time.monotonic(), _asleep(), sum(map(_cpu_seconds, family)), is_stopped)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return None
+
+
+def silence(
+    dog: Watchdog, pid: int | None, process_started: float, card_is_busy: Callable[[], bool] = lambda: False
+) -> Silence | None:
+    """What `dog` makes of that process as it is now; None while all is well, or while there is none. The card is asked about only
+    if it matters."""
+    seen = pulse(pid, process_started) if pid is not None else None
+    if seen is None:
+        return None
+    if not dog.is_patient(seen.at) and card_is_busy():
+        seen = replace(seen, card_is_busy=True)
+    return dog.judge(seen)
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

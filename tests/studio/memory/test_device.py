@@ -82,4 +82,5 @@ def test_a_card_is_busy_if_the_driver_says_that_it_has_computed(
     monkeypatch.setattr(device.pynvml, "nvmlShutdown", lambda: None)
     monkeypatch.setattr(device.pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
     monkeypatch.setattr(device.pynvml, "nvmlDeviceGetUtilizationRates", rates)
-    assert is_busy(0) is busy
+    assert is_busy("cuda-0") is busy
+    assert not is_busy("cpu")
