@@ -96,7 +96,11 @@ class DamagedError(StudioError):
 
 
 class ChangedError(StudioError):
-    """An input of a run that is no longer what it was when the run began."""
+    """An input of the run with this id ("" where only a part of it is looked at) is no longer what it was when it began."""
+
+    def __init__(self, message: str, hint: str = "", *, run: str = "") -> None:
+        super().__init__(message, hint)
+        self.run = run
 
 
 class DivergedError(StudioError):

@@ -98,6 +98,14 @@ def _ends_in_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
+def copy(source: Path, target: Path) -> None:
+    """Make `target`, which must not exist yet, the same file, flushed to the disk. Raises `DiskFullError`."""
+    with full_disk_named(target.parent, source.stat().st_size):
+        shutil.copyfile(source, target)
+        with open(target, "rb+") as file:
+            os.fsync(file.fileno())
+
+
 def sha256(path: Path) -> str:
     """The file's SHA-256, as hexadecimal digits."""
     with open(path, "rb") as file:
@@ -175,10 +183,15 @@ def _damage_of(folder: Path, entry: dict[str, Any]) -> str:
 
 def sweep(folder: Path) -> list[Path]:
     """Remove what killed writers left in `folder`; nobody may be writing there. Returns what was removed."""
-    leftovers = [path for path in folder.glob(".*.tmp-*") if _TEMPORARY.match(path.name)]
-    for path in leftovers:
+    left = leftovers(folder)
+    for path in left:
         remove(path)
-    return leftovers
+    return left
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What writers are building in `folder` at this moment, or were when they were killed."""
+    return [path for path in folder.glob(".*.tmp-*") if _TEMPORARY.match(path.name)]
 
 
 def remove(path: Path) -> None:

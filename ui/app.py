@@ -41,6 +41,7 @@ class Studio:
         self.window = Window(workspace, self.state, settings)
         self._workspace, self._settings = workspace, settings
         self.window.settings_changed.connect(self._save_settings)
+        self.window.settings_changed.connect(self.conductor.keep_awake.look)
         self.window.closed.connect(self.close)
 
     def open(self) -> None:

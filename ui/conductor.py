@@ -8,7 +8,7 @@ from functools import partial
 from PySide6.QtCore import QObject, QThreadPool
 
 from studio.chat.sampling import Sampling
-from studio.errors import NotFoundError, StudioError
+from studio.errors import ChangedError, NotFoundError, StudioError
 from studio.places import Workspace
 from studio.recipe.presets import STARTER, tour
 from studio.recipe.recipe import Recipe
@@ -17,12 +17,15 @@ from studio.runs import wishes as w
 from studio.runs.create import create_run
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState, Status
+from studio.runs.watchdog import Silence
 from ui import facts
 from ui.bridge import every, in_background
 from ui.drafting import Drafting
 from ui.fit_testing import FitTesting
+from ui.keep_awake import KeepAwake
 from ui.settings import Settings, save
 from ui.shelving import Shelving
+from ui.starting import Starting
 from ui.state import AppState, Ask, RunView
 from ui.training_thread import TrainingThread
 
@@ -63,6 +66,8 @@ class Conductor(QObject):
         self.drafting = Drafting(workspace, state, self)
         self.shelving = Shelving(workspace, state, self.thread_, self)
         self.fit_testing = FitTesting(workspace, state, self.thread_, self)
+        self.keep_awake = KeepAwake(state, self._settings, self)
+        self.starting = Starting(workspace, state, device, self)
         self._listen_to_wishes()
         self._listen_to_thread()
         self._timer = every(self, REFRESH_MS, self.refresh)
@@ -74,7 +79,7 @@ class Conductor(QObject):
         self.refresh()
 
     def close(self) -> None:
-        """Let go of everything. A run in progress goes on; so does a job, unless it was cancelled before."""
+        """Let go of everything. A run in progress goes on, in a process of its own; a job ends with us."""
         self._is_closed = True
         self._timer.stop()
         try:
@@ -82,6 +87,10 @@ class Conductor(QObject):
         except StudioError as error:
             self._tell(error)
         self.fit_testing.close()
+        live = self._state.live_run
+        if live is not None and self._settings.keep_awake:
+            self.thread_.wish(w.StayAwake(run=live.folder.id))
+        self.keep_awake.close()
         self.thread_.finish()
         QThreadPool.globalInstance().waitForDone(POOL_MS)
 
@@ -98,12 +107,14 @@ class Conductor(QObject):
         thread = self.thread_
         thread.run_followed.connect(self._on_followed)
         thread.run_event.connect(self._on_run_event)
+        thread.run_watched.connect(self._on_watched)
         thread.engine_news.connect(self._on_engine_news)
         thread.engine_changed.connect(self._on_engine_changed)
         thread.refused.connect(self._on_refused)
         thread.finished.connect(self._on_thread_finished)
         self.fit_testing.answered.connect(self.drafting.judge_again)
         self.shelving.base_added.connect(self._go_on_with_tour)
+        self.starting.created.connect(self._created)
         self.shelving.milestone.connect(self._reached)
 
     def _tell(self, error: StudioError) -> None:
@@ -250,6 +261,12 @@ class Conductor(QObject):
             self.shelving.list_adapters()
         self._tell_ending(view, event)
 
+    def _on_watched(self, run_id: str, silence: Silence | None) -> None:
+        view = self._state.runs.get(run_id)
+        if view is not None:
+            view.silence = silence
+            self._state.run_watched.emit(run_id)
+
     def _tell_ending(self, view: RunView, event: e.Event) -> None:
         """Say wherever the user is that a run has ended, if he might want to do something about it."""
         ending = view.state.ending
@@ -346,6 +363,8 @@ class Conductor(QObject):
     def _on_refused(self, what: str, error: StudioError) -> None:
         if what == "ask" and self._asks:
             self._fail_asks(error.message, error.hint)
+        elif isinstance(error, ChangedError) and error.run in self._state.runs:
+            self._state.input_changed.emit(error.run, error)
         elif what != "test":
             self._tell(error)
 

@@ -21,15 +21,17 @@ from studio.models.facts import ModelFacts
 from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
+from studio.runs.watchdog import Silence
 from ui.fit_view import FitTestView
 
 
 @dataclass
 class RunView:
-    """A run and its picture. `state` grows in place as events come."""
+    """A run and its picture. `state` grows in place as events come; `silence` is what is to be said of one that says nothing."""
 
     folder: RunFolder
     state: RunState
+    silence: Silence | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class AppState(QObject):
     """The list of runs, or the status of one."""
     run_event = Signal(str, object)
     """(run id, Event): `runs[run id].state` has just taken this event in."""
+    run_watched = Signal(str)
+    """run id: `runs[run id].silence` is another one, None when the run has spoken again."""
     base_facts_changed = Signal()
     """What the bases are made of is known."""
     recipe_changed = Signal()
@@ -111,6 +115,8 @@ class AppState(QObject):
     noticed = Signal(str, str, str)
     """(kind: info, ok, warn or bad; sentence; hint): something to tell the user, wherever he is."""
     machine_changed = Signal()
+    input_changed = Signal(str, object)
+    """(run id, ChangedError): a run was to go on, and one of its inputs is not what it was."""
 
     # --- wishes ----------------------------------------------------------------------------------------------------
     recipe_edited = Signal(object)
@@ -121,6 +127,9 @@ class AppState(QObject):
     fit_test_stop_requested = Signal()
     run_requested = Signal(str, str)
     """(run id, verb): stop, discard, pause, resume, save, evaluate, sample."""
+    again_with_requested = Signal(str, object)
+    """(run id, {setting's path: value}): a new run by its recipe with these settings, from its last good checkpoint if there is
+    one."""
     tour_requested = Signal()
     """Train the example on the starter base, which is added first where it is missing."""
     recipe_open_requested = Signal(str)

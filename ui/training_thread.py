@@ -9,14 +9,17 @@ All methods may be called from the window; they return at once and take effect o
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from PySide6.QtCore import QObject, QThread, Signal
 
 from studio.errors import EngineError, StudioError
+from studio.memory.device import is_busy
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
@@ -25,18 +28,20 @@ from studio.runs.engine import Engine, refuse_busy, running_engine, start_engine
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.jobs import Job, start_job
 from studio.runs.lines import Mailbox
-from studio.runs.processes import is_alive, own_start
+from studio.runs.processes import is_alive, own_start, silence
 from studio.runs.state import RunState
+from studio.runs.sweep import sweep
+from studio.runs.watchdog import LOOK_SECONDS, Silence, Watchdog
 
 POLL_SECONDS = 0.05
 RELEASE_SECONDS = 10.0
-PULSE_SECONDS = 2.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Followed:
     """A run whose event file is being read, and the process that is at it; `pid` is None until one has begun. One that
-    `is_to_go_on` waits for its engine to end, and for the next one."""
+    `is_to_go_on` waits for its engine to end, and for the next one. `silence` is what was last said of one that says nothing."""
 
     run: RunFolder
     mailbox: Mailbox[e.Event]
@@ -44,6 +49,8 @@ class _Followed:
     pid: int | None
     process_started: float
     is_to_go_on: bool = False
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    silence: Silence | None = None
 
 
 class TrainingThread(QThread):
@@ -59,6 +66,8 @@ class TrainingThread(QThread):
     """`off`, `starting`, `ready` or `gone` (it ended by itself)."""
     job_event = Signal(str, object)
     """(job id, Event): progress or end of an import or a merge."""
+    run_watched = Signal(str, object)
+    """(run id, Silence or None): a run that says nothing is slow, suspended or hangs; None when all is well again."""
     refused = Signal(str, object)
     """(what was wished, StudioError): it could not be done."""
 
@@ -128,7 +137,7 @@ class TrainingThread(QThread):
                 self.refused.emit(what, StudioError(f"That could not be done: {error}.", "Try again."))
 
     def _find_again(self) -> None:
-        """An engine and runs that outlived the window before this one."""
+        """An engine and runs that outlived the window before this one; what else it left is cleared away."""
         self._engine = running_engine(self._workspace, self._device)
         if self._engine is not None:
             pid, process_started = own_start()
@@ -136,6 +145,8 @@ class TrainingThread(QThread):
             # What it answered to the window before is no news.
             self._engine.news.read()
             self.engine_changed.emit("ready")
+        for path in sweep(self._workspace):
+            _log.info("left behind, removed: %s", path)
         for run in list_runs(self._workspace):
             if run.is_readable and run.bury().status.is_live:
                 self._follow(run, keep=False)
@@ -145,9 +156,13 @@ class TrainingThread(QThread):
         if run.id in self._followed:
             return
         mailbox = run.events
-        state = RunState.replay(mailbox.read())
+        past = mailbox.read()
+        state = RunState.replay(past)
         if keep or state.status.is_live:
-            self._followed[run.id] = _Followed(run, mailbox, state.device, state.pid, state.process_started)
+            followed = _Followed(run, mailbox, state.device, state.pid, state.process_started)
+            for event in past:
+                followed.watchdog.hear(event)
+            self._followed[run.id] = followed
         # From here on the state belongs to whoever hears this: nobody changes it on this thread.
         self.run_followed.emit(run, state)
 
@@ -201,12 +216,13 @@ class TrainingThread(QThread):
         if engine is not None:
             for event in engine.news.read():
                 self.engine_news.emit(event)
-        feel = time.monotonic() - self._felt > PULSE_SECONDS
+        feel = time.monotonic() - self._felt > LOOK_SECONDS
         for followed in list(self._followed.values()):
             if feel:
                 self._feel_pulse(followed)
             self._read_run(followed, engine if gone else None)
         if feel:
+            self._watch()
             self._felt = time.monotonic()
         for key, job in list(self._jobs.items()):
             for event in job.read():
@@ -235,6 +251,15 @@ class TrainingThread(QThread):
         if followed.pid is not None and not ours and not is_alive(followed.pid, followed.process_started):
             followed.run.bury()
 
+    def _watch(self) -> None:
+        """Judge the silence of each run, and tell when there is something else to say of it."""
+        for followed in self._followed.values():
+            busy = partial(is_busy, followed.device)
+            found = silence(followed.watchdog, followed.pid, followed.process_started, busy)
+            if found != followed.silence:
+                followed.silence = found
+                self.run_watched.emit(followed.run.id, found)
+
     def _read_run(self, followed: _Followed, gone: Engine | None) -> None:
         """Pass on what has happened; `gone` is our engine, if it has just ended."""
         run_id = followed.run.id
@@ -243,6 +268,7 @@ class TrainingThread(QThread):
             followed.run.bury(gone.exit_code, gone.end_signal)
             events += followed.mailbox.read()
         for event in events:
+            followed.watchdog.hear(event)
             if isinstance(event, e.Started):
                 followed.device, followed.pid = event.device, event.pid
                 followed.process_started = event.process_started

@@ -17,6 +17,7 @@ from ui.menus import Menus, RecipeDesk
 from ui.notices import Notices
 from ui.page_stack import PAGES, PageStack, make_page
 from ui.settings import Settings
+from ui.starting import ask_about_change
 from ui.state import AppState
 from ui.status_strip import StatusStrip
 from ui.widgets.sidebar import NavItem, Sidebar
@@ -104,6 +105,7 @@ class Window(QMainWindow):
         state.run_event.connect(self._badge)
         state.job_changed.connect(self._go_on_closing)
         state.folder_requested.connect(self._open_folder)
+        state.input_changed.connect(partial(ask_about_change, self, state))
 
     # --- pages -----------------------------------------------------------------------------------------------------
 

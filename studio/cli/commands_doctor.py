@@ -30,6 +30,7 @@ _PACKAGES = {
     "platformdirs": "platformdirs",
     "psutil": "psutil",
     "filelock": "filelock",
+    "wakepy": "wakepy",
     "numpy": "numpy",
     "nvidia-ml-py": "pynvml",
     "PySide6-Essentials": "PySide6",

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from studio.cli.changes import add_changes, changed
 from studio.cli.follow import RELEASE_SECONDS, RunReporter, engine_for, follow_run, sent_home
 from studio.cli.output import Output
-from studio.cli.parser import ArgumentParser, Commands, add_command, whole_number
-from studio.errors import BusyError, StudioError
+from studio.cli.parser import ArgumentParser, Commands, UsageError, add_command, whole_number
+from studio.errors import BusyError, ChangedError, StudioError
+from studio.library.lineage import find_parent
 from studio.memory.device import choose_device, survey
 from studio.places import Workspace
+from studio.recipe.recipe import Recipe
 from studio.recipe.toml import load
 from studio.runs import events as e
 from studio.runs import wishes as w
+from studio.runs.again import recipe_of
+from studio.runs.awake import ASLEEP, ASLEEP_HINT, kept_awake
 from studio.runs.create import create_run, read_job, refuse_changes
 from studio.runs.engine import Engine, refuse_busy, running_engine
 from studio.runs.folder import RunFolder, find_run
@@ -30,12 +36,26 @@ def register(commands: Commands) -> None:
         "train",
         train,
         "train an adapter by a recipe",
-        details="Ctrl-C stops after the step in hand and saves; `overlay resume` goes on from there.",
+        details="Ctrl-C stops after the step in hand and saves; `overlay resume` goes on from there. With --from the overlay "
+        "begins as another one is now; the optimizer and the order of rows are fresh all the same.",
         uses_device=True,
     )
-    begin.add_argument("recipe", metavar="RECIPE", type=Path, help="a recipe file (.toml)")
+    begin.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        type=Path,
+        nargs="?",
+        help="a recipe file (.toml); left out: that of the run in --from",
+    )
     begin.add_argument("--name", help="what the run and its adapter are to be called (default: as in the recipe)")
-    _add_processes(begin)
+    begin.add_argument(
+        "--from",
+        dest="parent",
+        metavar="RUN_OR_ADAPTER",
+        help="begin with the overlay of an adapter, or of a run's last good checkpoint",
+    )
+    add_changes(begin)
+    _add_common(begin)
     go_on = add_command(
         commands,
         "resume",
@@ -45,10 +65,11 @@ def register(commands: Commands) -> None:
         uses_device=True,
     )
     go_on.add_argument("run_name", metavar="RUN", help="the run's id or name, as `overlay runs` lists them")
-    _add_processes(go_on)
+    _add_common(go_on)
 
 
-def _add_processes(parser: ArgumentParser) -> None:
+def _add_common(parser: ArgumentParser) -> None:
+    parser.add_argument("--let-sleep", action="store_true", help="let the computer fall asleep meanwhile")
     parser.add_argument(
         "--processes",
         metavar="N",
@@ -60,11 +81,27 @@ def _add_processes(parser: ArgumentParser) -> None:
 
 def train(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
     """Create a run and do it."""
-    recipe = load(options.recipe)
-    device = choose_device(options.device)
+    parent, origin = find_parent(workspace, options.parent) if options.parent else (None, None)
+    recipe, folder = _recipe(options, parent)
+    device = resume_device(parent, options.device) if parent else choose_device(options.device)
     need_devices(workspace, device, options.processes)
-    run = create_run(workspace, recipe, device=device, recipe_folder=options.recipe.resolve().parent, name=options.name)
-    do_run(workspace, run, device, output, options.processes)
+    name = options.name or (parent.name if parent and folder is None else None)
+    run = create_run(workspace, recipe, device=device, recipe_folder=folder, name=name, origin=origin)
+    if origin is not None:
+        output.say(f"The overlay begins as that of {origin.name}{f' at step {origin.step}' if origin.step else ''}.")
+    elif parent is not None:
+        output.say(f"{parent.id} has no checkpoint yet: the new run begins from nothing.")
+    with _awake(options.let_sleep, output):
+        do_run(workspace, run, device, output, options.processes)
+
+
+def _recipe(options: argparse.Namespace, parent: RunFolder | None) -> tuple[Recipe, Path | None]:
+    """The recipe as told, and the folder that its dataset may be named from."""
+    if options.recipe is not None:
+        return changed(load(options.recipe), options.changes), options.recipe.resolve().parent
+    if parent is not None:
+        return changed(recipe_of(parent), options.changes), None
+    raise UsageError("There is no RECIPE.", "Name a recipe file, or with --from a run that is still here.")
 
 
 def resume(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
@@ -75,23 +112,47 @@ def resume(options: argparse.Namespace, output: Output, workspace: Workspace) ->
         raise BusyError(f"{run.id} is in progress.", f"`overlay stop {run.id}` stops it; it saves first.")
     if status is Status.FINISHED:
         raise StudioError(f"{run.id} is finished: there is nothing left to do.", "Train again with more steps.")
-    refuse_changes(workspace, run)
+    try:
+        refuse_changes(workspace, run)
+    except ChangedError as error:
+        begin = f"`overlay train --from {run.id}` begins one with the overlay of this one."
+        raise ChangedError(error.message, f"{error.hint} {begin}", run=run.id) from error
     device = resume_device(run, options.device)
     need_devices(workspace, device, options.processes)
-    do_run(workspace, run, device, output, options.processes)
+    with _awake(options.let_sleep, output):
+        do_run(workspace, run, device, output, options.processes)
+
+
+@contextlib.contextmanager
+def _awake(let_sleep: bool, output: Output) -> Iterator[None]:
+    """Keep the computer from falling asleep, unless it may; say if that cannot be had."""
+    with contextlib.nullcontext(True) if let_sleep else kept_awake() as could_be_had:
+        if not could_be_had:
+            output.note(f"{ASLEEP} {ASLEEP_HINT}")
+        yield
 
 
 def do_run(workspace: Workspace, run: RunFolder, device: str, output: Output, num_processes: int = 1) -> None:
     """Have the engine of `device`, or several processes, do `run`, telling how it goes. Raises `StudioError` if it does not
     end well."""
     if num_processes > 1:
+        ending = _follow_shared(workspace, run, device, output, num_processes)
+    else:
+        ending = _follow_rescued(workspace, run, device, output)
+    tell_ending(ending, run, output)
+
+
+def _follow_shared(workspace: Workspace, run: RunFolder, device: str, output: Output, num_processes: int) -> e.Event:
+    """Launch the run, once more for each time that memory ran out, and follow it."""
+    while True:
         events, show = _listening(run, output)
         output.say(f"Run {run.id} on {num_processes} {'processes' if device == 'cpu' else 'cards'}.")
         with sent_home(launch(workspace, run, device, num_processes)) as engine:
             ending = follow_run(run, events, engine, output, show)
-    else:
-        ending = _follow_rescued(workspace, run, device, output)
-    tell_ending(ending, run, output)
+            if not isinstance(ending, e.MicroBatchHalved):
+                return ending
+            # Its ranks give their cards back only when they are gone.
+            engine.wait(RELEASE_SECONDS)
 
 
 def _follow_rescued(workspace: Workspace, run: RunFolder, device: str, output: Output) -> e.Event:

@@ -6,20 +6,26 @@ import contextlib
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 from studio.cli.output import Output, ProgressBar, readable_seconds
-from studio.errors import DiskFullError, EngineError, StudioError
+from studio.errors import DiskFullError, DivergedError, EngineError, StudioError
 from studio.files import readable_bytes
+from studio.memory.device import is_busy
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
+from studio.runs.again import RATE, calmer_rate, recipe_of
 from studio.runs.engine import Engine, start_engine
 from studio.runs.folder import RunFolder
 from studio.runs.jobs import Job, failure
 from studio.runs.lines import Mailbox
+from studio.runs.processes import silence
 from studio.runs.state import RunState
+from studio.runs.watchdog import LOOK_SECONDS, Pace, Watchdog
 
 POLL_SECONDS = 0.05
 RELEASE_SECONDS = 30.0
@@ -79,12 +85,18 @@ def follow_run(
 
     Raises what `raise_failure` raises if the run failed or its engine died.
     """
-    asked = False
+    asked, watch = False, Watch(run.state(), output)
+
+    def take(event: e.Event) -> None:
+        watch.hear(event)
+        show(event)
+
     with Interrupts() as interrupts:
         while True:
             # Looked at before reading: what the engine wrote before its end must not be missed.
             alive = engine.is_alive
-            ending = _show_all(events, show)
+            ending = _show_all(events, take)
+            watch.look()
             if ending is None and not alive:
                 ending = _bury(run, events, engine, show)
             if ending is not None:
@@ -97,6 +109,32 @@ def follow_run(
             threading.Event().wait(POLL_SECONDS)
 
 
+class Watch:
+    """Says once what a run's silence seems to mean, and again only if it means something else."""
+
+    def __init__(self, state: RunState, output: Output) -> None:
+        self._state, self._output = state, output
+        self._dog, self._looked = Watchdog(), 0.0
+        self._said: Pace | None = None
+
+    def hear(self, event: e.Event) -> None:
+        """Something has happened in the run."""
+        self._state.advance(event)
+        self._dog.hear(event)
+
+    def look(self) -> None:
+        """Look every few seconds."""
+        state = self._state
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        pid = state.pid if state.status.is_live else None
+        found = silence(self._dog, pid, state.process_started, partial(is_busy, state.device))
+        if found is not None and found.pace is not self._said:
+            self._output.say(f"Note: {found.message} {found.hint}")
+        self._said = found.pace if found else None
+
+
 def raise_failure(ending: e.Event, run: RunFolder) -> None:
     """Raise the error that the last event of a run stands for; nothing if it ended well."""
     if isinstance(ending, e.Died):
@@ -107,6 +145,10 @@ def raise_failure(ending: e.Event, run: RunFolder) -> None:
         told = run.state().ending
         assert told is not None
         raise DiskFullError(told.message, told.hint, folder=ending.folder, needs_bytes=ending.needs_bytes)
+    if isinstance(ending, e.Failed) and ending.kind == DivergedError("").kind:
+        rate = calmer_rate(recipe_of(run).training.learning_rate)
+        command = f"`overlay train --from {run.id} --set {RATE}={rate}` starts again with it."
+        raise DivergedError(ending.message, f"{ending.hint} {command}")
     _raise_failed(ending)
 
 

@@ -1,16 +1,21 @@
-"""Entry of the engine: `python -m studio.engine serve DEVICE SESSION`, `... job FOLDER`, `... encode` for its workers.
+"""Entry of the engine: `python -m studio.engine serve DEVICE SESSION`, `... job FOLDER PARENT`, `... encode PARENT` for its
+workers. By `accelerate launch`: `... run FOLDER`.
 
-By `accelerate launch`: `... run FOLDER`.
+An engine lives on when who started it is gone; jobs, workers and ranks do not. PARENT is the process that they die with.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 import warnings
 from pathlib import Path
 
 from studio.places import Workspace
+from studio.runs.jobs import sign
+from studio.runs.processes import die_with_parent
 
 
 def main(arguments: list[str]) -> int:
@@ -18,12 +23,17 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     # peft 0.21 asks transformers 5.23 by an old name; the log is for what a user could want to know.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    if arguments[0] == "run":
+        # The launcher is gone: the first rank takes this for a wish to pause, and the others pause with it.
+        die_with_parent(os.getppid(), by=signal.SIGTERM)
     match arguments:
         case ["serve", device, session]:
             from studio.engine.serve import serve
 
             return serve(Workspace.default(), device, Path(session))
-        case ["job", folder]:
+        case ["job", folder, parent]:
+            die_with_parent(int(parent))
+            sign(Path(folder), int(parent))
             from studio.engine.jobs import work
 
             return work(Workspace.default(), Path(folder))
@@ -35,7 +45,8 @@ def main(arguments: list[str]) -> int:
             from studio.engine.launched import take_part
 
             return take_part(Workspace.default(), Path(folder), device, Path(session))
-        case ["encode"]:
+        case ["encode", parent]:
+            die_with_parent(int(parent))
             from studio.engine.encoders import work as encode
 
             return encode()

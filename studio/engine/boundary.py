@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from studio.runs.events import Failed
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc")
 # By these words too little of the computer's own memory is meant, even where there is a card.
-_OF_THE_COMPUTER = ("can't allocate memory", "not enough memory", "bad_alloc")
+_OF_THE_COMPUTER = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether there was too little memory, by the error's kind or, for libraries that know one kind only, by its words."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
         return True
+    if isinstance(error, OSError):  # a file that cannot be mapped, a process that cannot be started
+        return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 

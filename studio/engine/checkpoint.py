@@ -24,9 +24,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from studio import files
-from studio.engine.overlay import load_tensors, save_tensors, trainable
+from studio.engine.overlay import all_finite, begin_from, load_tensors, save_tensors, trainable
 from studio.engine.standing import NOBODY, Standing
-from studio.errors import ChangedError, DamagedError
+from studio.errors import ChangedError, DamagedError, DivergedError
 from studio.runs.events import Warned
 from studio.runs.folder import RunFolder
 
@@ -46,14 +46,20 @@ def save(
 ) -> Path:
     """Write the checkpoint of `step`, verify it, then remove all but the newest `keep` and the one kept for its evaluation.
 
-    Raises `DiskFullError`.
+    Raises `DiskFullError`, and `DivergedError` rather than keep an overlay with a NaN in it beside good ones.
     """
     target = run.checkpoint(step)
     if not target.exists():
+        if not all_finite(dict(trainable(model))):
+            raise DivergedError(
+                f"The overlay holds numbers that are none after step {step}.",
+                "It is not saved; what was saved before is good. Start again with a third of the learning rate.",
+            )
         slots, numbers = _split(optimizer.state_dict()["state"])
         needs_bytes = (
             sum(tensor.nbytes for tensor in [*slots.values(), *trainable(model).values()]) + _SMALL_FILES_BYTES
         )
+        _make_room(run, needs_bytes, standing.kept_step)
         with files.new_folder(target, needs_bytes=needs_bytes) as folder:
             save_tensors(model, folder / "adapter.safetensors")
             save_file(slots, folder / "optimizer.safetensors")
@@ -75,6 +81,19 @@ def save(
         if old_step != standing.kept_step:
             files.remove(old)
     return target
+
+
+def _make_room(run: RunFolder, needs_bytes: int, kept_step: int) -> None:
+    """On a disk that is nearly full older checkpoints are the reserve: they go, oldest first, while a whole newer one stands.
+
+    So the run pauses with the step in hand saved, or need not pause at all. One kept for its evaluation stays.
+    """
+    there = run.checkpoints()
+    if not there or files.free_bytes(run.path) >= needs_bytes or files.damage(there[-1][1]):
+        return
+    for step, folder in there[:-1]:
+        if step != kept_step and files.free_bytes(run.path) < needs_bytes:
+            files.remove(folder)
 
 
 def newest(run: RunFolder, warn: Callable[[Warned], None] = lambda _: None) -> tuple[int, Path] | None:
@@ -100,6 +119,19 @@ def sweep(run: RunFolder, warn: Callable[[Warned], None]) -> None:
             # `.step-000006.tmp-0a1b2c3d` was to become `step-000006`, or had been it.
             name = path.name[1:].rpartition(".tmp-")[0]
             warn(Warned(message=f"What an engine that was killed left of {name} is removed.", hint=_GOES_ON))
+
+
+def begin(run: RunFolder, model: torch.nn.Module) -> int:
+    """The state of a run that has taken no step yet: its overlay fresh, or as its parent had it. Returns the step, 0.
+
+    Raises `DamagedError` or `AdapterError` if that overlay is not what `job.json` promises, or does not fit.
+    """
+    parent = run.job.get("parent")
+    if parent:
+        if not run.start.is_file() or files.sha256(run.start) != parent["sha256"]:
+            raise DamagedError(f"{run.start.name} of {run.id} is gone or damaged.", "Start a new run.")
+        begin_from(model, run.start)
+    return 0
 
 
 def restore(run: RunFolder, folder: Path, model: torch.nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> int:

@@ -2,7 +2,8 @@
 
 A worker is told how to encode in its first line and gets a batch of rows with each one after it; it answers with Arrow record
 batches. It imports no torch. It lives as long as somebody holds the other end of its input: when the engine dies, however that
-happens, the system closes that end, and the worker is gone at once, whatever it is busy with.
+happens, the system closes that end, and the worker is gone at once, whatever it is busy with. Should another child of the engine
+have inherited that end, the kernel ends the worker all the same (`die_with_parent`), on Linux.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class _Worker:
         self._told: str | None = told
         self._answers: pa.RecordBatchReader | None = None
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "studio.engine", "encode"],
+            [sys.executable, "-P", "-m", "studio.engine", "encode", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(),

@@ -49,7 +49,7 @@ from studio.runs.create import read_job
 from studio.runs.engine import new_session
 from studio.runs.folder import RunFolder
 from studio.runs.processes import is_alive, own_start
-from studio.runs.rescue import job_in_force
+from studio.runs.rescue import job_in_force, rescue
 from studio.runs.state import RunState, Status
 
 PULSE_SECONDS = 1.0
@@ -84,6 +84,7 @@ def take_part(workspace: Workspace, folder: Path, device: str = "", session: Pat
 
 def _lead(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, session: Path | None, to_shard: bool) -> int:
     """The first rank's part: that of an engine, for one run."""
+    may_go_on = session is not None  # whoever has made one follows the run, and launches it again
     session = session or new_session(workspace, device)
     try:
         with lease(workspace, device, session):
@@ -93,9 +94,9 @@ def _lead(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, sessi
             server.begin(run, ranks.count)
             ranks.told(0)
             _log.info("%s has begun: `overlay runs show %s` tells how it goes, its log is %s", run.id, run.id, run.log)
-            with watched(ranks, lambda index: _end(run, _lost(index, ranks.count))):
+            with watched(ranks, lambda index: _end(run, _lost(index, ranks.count), may_go_on)):
                 orders = SharedOrders(ranks, RunOrders(run, server))
-                server.carry_out(run, orders, lambda failed: _end(run, failed))
+                server.carry_out(run, orders, lambda failed: _end(run, failed, may_go_on))
                 return EXIT_FAILED if _ended_alone(run.state()) else _leave(ranks)
     except Timeout as error:
         raise _busy(device) from error
@@ -154,15 +155,19 @@ def _nothing(*_: object) -> None:
     """What a rank has to say or to show that is not the first."""
 
 
-def _end(run: RunFolder, failed: e.Failed) -> None:
-    """Give the run its last word: where the failure is that another rank is gone, the one which that rank has left."""
+def _end(run: RunFolder, failed: e.Failed, may_go_on: bool) -> None:
+    """Give the run its last word: where the failure is that another rank is gone, the one which that rank has left.
+
+    For lack of memory on any rank all of them end, and the next ones go on with less at a time, if somebody launches them.
+    """
     words = [word for word in e.event_file(run.path / _LAST_WORDS).read() if isinstance(word, e.Failed)]
-    run.end(words[0] if words and failed.kind == EngineError("").kind else failed)
+    word = words[0] if words and failed.kind == EngineError("").kind else failed
+    run.end(rescue(run, word) if may_go_on else word)
 
 
 def _ended_alone(state: RunState) -> bool:
     """Whether the first rank alone knows that the run has ended: the others then wait for it in a collective."""
-    return state.status is Status.FAILED or bool(state.ending and state.ending.cause)
+    return state.status in (Status.FAILED, Status.INTERRUPTED) or bool(state.ending and state.ending.cause)
 
 
 def _leave(ranks: Ranks) -> int:

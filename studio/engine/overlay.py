@@ -109,6 +109,40 @@ def load_tensors(model: nn.Module, path: Path) -> None:
             parameter.copy_(saved[name])
 
 
+def begin_from(model: nn.Module, path: Path) -> None:
+    """Give a fresh overlay the matrices in `path`, a checkpoint's or those of a PEFT adapter.
+
+    Raises `AdapterError` if they are not those of the same layers in the same shapes, or hold a number that is none.
+    """
+    saved = {_bare(name): value for name, value in load_file(path).items()}
+    parameters = {_bare(name): parameter for name, parameter in trainable(model).items()}
+    reason = _misfit(saved, parameters)
+    if reason:
+        raise AdapterError(
+            f"The overlay to begin with does not fit the recipe's: {reason}.",
+            "Leave the section [adapter] and the base as they were there, or begin from nothing.",
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])
+
+
+def _bare(name: str) -> str:
+    """A parameter's name without that of its adapter, which PEFT leaves out of its files."""
+    return name.replace(f".{NAME}", "").removesuffix(".weight")
+
+
+def _misfit(saved: dict[str, Tensor], parameters: dict[str, nn.Parameter]) -> str:
+    missing, beyond = sorted(parameters.keys() - saved.keys()), sorted(saved.keys() - parameters.keys())
+    if missing or beyond:
+        layer = (missing or beyond)[0].removeprefix("base_model.model.").partition(".lora_")[0]
+        return f"it {'lacks' if missing else 'has'} matrices for {layer}"
+    for name, parameter in parameters.items():
+        if saved[name].shape != parameter.shape:
+            return f"{name} is {list(saved[name].shape)} there and {list(parameter.shape)} here"
+    return "" if all_finite(saved) else "it holds numbers that are none"
+
+
 def all_finite(tensors: dict[str, Any]) -> bool:
     """Whether no tensor holds a NaN or an infinity."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())

@@ -32,6 +32,7 @@ from studio.places import Workspace
 from studio.recipe.recipe import Base as BaseSpec
 from studio.runs import events as e
 from studio.runs import wishes as w
+from studio.runs.awake import kept_awake
 from studio.runs.endings import memory_kills
 from studio.runs.engine import CURRENT, EXIT_BUSY, hand_on
 from studio.runs.folder import RunFolder
@@ -87,6 +88,9 @@ class Server:
         self._attendants: set[tuple[int, float]] = set()
         self._hushed: set[str] = set()
         self._looked = 0.0
+        # What holds for as long as a run is in progress.
+        self._vigil: contextlib.ExitStack | None = None
+        self._is_awake = False
         self._pause = threading.Event()
         # The system asks politely before it kills: a run in progress is paused, nothing of it is lost.
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "released", True))
@@ -121,8 +125,15 @@ class Server:
                     self._attendants.add((pid, process_started))
                 case w.Hush(ask=ask):
                     self._hushed.add(ask)
+                case w.StayAwake():
+                    self._stay_awake()
                 case _:
                     self.backlog.append(wish)
+
+    def _stay_awake(self) -> None:
+        if self._vigil is not None and not self._is_awake:
+            self._is_awake = True
+            self._vigil.enter_context(kept_awake())
 
     def is_attended(self) -> bool:
         """Whether anybody lives who might ask for more. Looked up once a second: it costs a system call each."""
@@ -169,8 +180,10 @@ class Server:
     def carry_out(self, run: RunFolder, orders: Orders, end: Callable[[e.Failed], object] | None = None) -> bool:
         """Do a run that was begun; returns whether this process may be used further. A failure is told to `end`, if there is
         one, else to the run."""
-        with log_into(run.log):
+        with log_into(run.log), contextlib.ExitStack() as self._vigil:
+            self._is_awake = False
             usable = guarded(lambda: self._perform(run, orders), end or run.end)
+        self._vigil = None
         self.news.post(e.RunEnded(run=run.id))
         return usable
 

@@ -37,6 +37,7 @@ from studio.errors import DivergedError
 from studio.memory.correction import LEAST_STEPS
 from studio.recipe.recipe import Recipe
 from studio.runs import events as e
+from studio.runs.again import calmer_rate
 from studio.runs.folder import RunFolder
 
 Emit = Callable[[e.Event], None]
@@ -148,7 +149,8 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
     orders: Orders,
     emit: Emit,
 ) -> Outcome:
-    """Train `overlaid` to the end of its schedule, or until `orders` ends it. Goes on from the newest good checkpoint.
+    """Train `overlaid` to the end of its schedule, or until `orders` ends it. Goes on from the newest good checkpoint, or begins
+    where its parent stood.
 
     Where several processes share the run each calls this: all of them learn, the first one alone writes.
 
@@ -192,7 +194,7 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         # Here the processor waits for the card; it does so once more per step, for the size of the overlay.
         loss_now, grad_norm_now = float(loss), float(grad_norm)
         if not (math.isfinite(loss_now) and math.isfinite(grad_norm_now)):
-            raise diverged(step + 1, loss_now, rows, training.learning_rate)
+            raise diverged(step + 1, loss_now, rows, training.learning_rate, newest_step(run, ranks))
 
         learning_rate = float(rate.get_last_lr()[0])
         optimizer.step()
@@ -238,14 +240,14 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
 def take_up(
     run: RunFolder, ranks: Ranks, overlaid: PeftModel, optimizer: Optimizer, rate: LRScheduler
 ) -> tuple[int, Standing]:
-    """Put everything back as the newest checkpoint that is whole has it; returns its step, 0 if there is none, and the standing.
+    """Put everything back as the newest checkpoint that is whole has it; returns its step, and the standing. At step 0 the overlay is fresh.
 
     One rank looks for it: it sets damaged ones aside.
     """
     newest = checkpoint.newest(run) if ranks.is_first else None
     (step,) = ranks.told(newest[0] if newest else 0)
     if not step:
-        return 0, NOBODY
+        return checkpoint.begin(run, overlaid), NOBODY
     folder = run.checkpoint(step)
     return checkpoint.restore(run, folder, overlaid, optimizer, rate), Standing.at(folder)
 
@@ -316,11 +318,12 @@ def make_rate(recipe: Recipe, optimizer: Optimizer, num_steps: int) -> LRSchedul
     return rate
 
 
-def diverged(step: int, loss: float, rows: Sequence[Example], learning_rate: float) -> DivergedError:
-    """The error for a loss or gradient that is no number: which step, which rows, what to try."""
+def diverged(step: int, loss: float, rows: Sequence[Example], learning_rate: float, saved: int) -> DivergedError:
+    """The error for a loss or gradient that is no number: which step, which rows, what is saved and what to try."""
     what = "The gradient" if math.isfinite(loss) else "The loss"
     numbers = ", ".join(str(row.row + 1) for row in rows[:8])
     return DivergedError(
         f"{what} became infinite or not a number at step {step} (rows {numbers}{', ...' if len(rows) > 8 else ''}).",
-        f"Nothing was spoilt: the last checkpoint is good. Try a learning rate of {learning_rate / 3:.1e}.",
+        f"{f'The checkpoint of step {saved} is good' if saved else 'No step was spoilt'}. "
+        f"Start again with a third of the learning rate, {calmer_rate(learning_rate)}.",
     )

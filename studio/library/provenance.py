@@ -47,7 +47,7 @@ def facts(run: RunFolder, step: int) -> dict[str, Any]:
             "first_evaluation_loss": evaluations[0] if evaluations else None,
             "evaluation_loss": evaluations[-1] if evaluations else None,
         },
-        "parent": None,
+        "parent": job.get("parent"),
         "tags": [],
         "note": "",
     }

@@ -99,6 +99,18 @@ def card_loads() -> dict[str, CardLoad]:
             return {}
 
 
+def is_busy(device: str) -> bool:
+    """Whether the card of this name (`cuda-0`) has computed anything in the last second or so; False where nobody can tell."""
+    with _nvml() as running:
+        if not running or not device.startswith("cuda"):
+            return False
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.rpartition("-")[2] or 0))
+            return (_load(handle).utilisation or 0.0) > 0.0
+        except pynvml.NVMLError:
+            return False
+
+
 def choose_device(option: str) -> str:
     """The engine's name for `auto`, `cuda` or `cpu` on this computer. Raises `StudioError` for a card that is not there."""
     if option == "cpu":

@@ -19,6 +19,7 @@ from studio.recipe.recipe import Recipe
 from studio.recipe.toml import from_dict, resolve_data, to_dict
 from studio.runs import events as e
 from studio.runs.folder import RunFolder
+from studio.runs.origin import Origin, refuse_misfit
 from studio.runs.wishes import TestFit
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "overlay-studio")
@@ -38,13 +39,22 @@ class TrainJob:
 
 
 def create_run(
-    workspace: Workspace, recipe: Recipe, *, device: str, recipe_folder: Path | None = None, name: str | None = None
+    workspace: Workspace,
+    recipe: Recipe,
+    *,
+    device: str,
+    recipe_folder: Path | None = None,
+    name: str | None = None,
+    origin: Origin | None = None,
 ) -> RunFolder:
-    """A new run folder for `recipe`. Nothing is trained yet.
+    """A new run folder for `recipe`, its overlay to begin as `origin` has it. Nothing is trained yet.
 
-    Raises `RecipeError`, `BaseModelError` or `DataError` before anything is written.
+    Raises `RecipeError`, `BaseModelError`, `DataError` or, for an origin that does not fit, `AdapterError` before anything is
+    written.
     """
     base, data = _checked(workspace, recipe, recipe_folder)
+    if origin is not None:
+        refuse_misfit(origin, recipe.adapter, base)
     job = {
         "recipe": to_dict(recipe),
         "device": device,
@@ -52,8 +62,9 @@ def create_run(
         "data": {"path": str(data)},
         "inputs": inputs(base, data),
         "versions": versions(),
+        **({"parent": origin.record()} if origin else {}),
     }
-    return RunFolder.create(workspace, name or recipe.name, job)
+    return RunFolder.create(workspace, name or recipe.name, job, origin.weights if origin else None)
 
 
 def fit_test_of(workspace: Workspace, recipe: Recipe, *, recipe_folder: Path | None = None) -> TestFit:
@@ -99,7 +110,7 @@ def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
         now = inputs(find_base(workspace, str(job.base)), job.data)
     except FileNotFoundError as error:
         raise ChangedError(
-            f"The dataset of {run.name} is gone: {job.data}.", "Put it back, or start a new run."
+            f"The dataset of {run.name} is gone: {job.data}.", "Put it back, or start a new run.", run=run.id
         ) from error
     was: dict[str, Any] = run.job["inputs"]
     changed = [name for name, value in now.items() if was.get(name) != value]
@@ -107,6 +118,7 @@ def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
         raise ChangedError(
             f"The {' and the '.join(changed)} of {run.name} changed since it began: going on would be another experiment.",
             "Put the old files back, or start a new run.",
+            run=run.id,
         )
 
 

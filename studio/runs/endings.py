@@ -43,6 +43,20 @@ CARD_TRACES = (
         ("uncorrectable ecc", "xid 48", "xid 94", "xid 95"),
     ),
     Trace(
+        "The graphics driver was updated, and the old one is still at work.",
+        "Restart the computer, then Resume.",
+        (
+            "driver/library version mismatch",
+            "forward compatibility was attempted",
+            "cuda driver version is insufficient",
+        ),
+    ),
+    Trace(
+        "No NVIDIA card is found any more: its driver is not loaded, or has lost it.",
+        "Restart the computer, then Resume. If `nvidia-smi` finds no card then either, mend the driver.",
+        ("no cuda-capable device", "no nvidia driver", "driver initialization failed", "initialization error"),
+    ),
+    Trace(
         "The graphics driver was reset or unloaded: after sleep, a driver update, or a program that hung the card.",
         "Resume goes on from the last checkpoint; if the card is not found, restart the computer first.",
         ("driver shutting down", "cudaerrorcudartunloading", "cuda unknown error", "unknown error", "xid "),
@@ -61,7 +75,10 @@ CARD_TRACES = (
     Trace(
         "A computation on the card crashed, or was ended by the driver.",
         "Resume goes on from the last checkpoint. If it happens again, undo any overclocking and update the driver.",
-        ("unspecified launch failure", "illegal memory access", "misaligned address", "launch timed out"),
+        (
+            *("unspecified launch failure", "launch timed out", "illegal memory access", "misaligned address"),
+            *("illegal instruction", "invalid program counter", "hardware stack error", "uncorrectable nvlink"),
+        ),
     ),
 )
 _SPEAKS_OF_A_CARD = ("cuda", "gpu", "nvml", "xid", "nvidia")

@@ -1,6 +1,7 @@
 """A run is a folder: copy it and you have the whole story.
 
 job.json             the recipe exactly as used, hashes of base, data and template, package versions; never edited again
+start.safetensors    A and B as a parent had them, if the run begins from one
 events.jsonl         one event per line: the truth about the run
 first_batch.json     what the first step learns from, token by token, to be looked at
 adapter_config.json  PEFT's description of the overlay: with it any checkpoint can be made an adapter
@@ -32,6 +33,7 @@ from studio.runs.state import RunState
 
 _CHECKPOINT = re.compile(r"^step-(\d+)$")
 _LAST_LINES = 12
+_START = "start.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, workspace: Workspace, name: str, job: dict[str, Any]) -> RunFolder:
-        """A new folder for a run called `name`, holding `job` and nothing else yet."""
+    def create(cls, workspace: Workspace, name: str, job: dict[str, Any], start: Path | None = None) -> RunFolder:
+        """A new folder for a run called `name`, holding `job`, a copy of the overlay to `start` with, and nothing else yet."""
         stamp = time.strftime("%Y-%m-%d_%H%M%S")
         workspace.runs.mkdir(parents=True, exist_ok=True)
         # Two windows may create at the same second, and a third may be listing: the folder appears with its job in it.
@@ -51,6 +53,8 @@ class RunFolder:
             unborn = files.temporary_beside(path)
             try:
                 files.write_json(unborn / "job.json", {"kind": "train", "name": name, "created": time.time(), **job})
+                if start is not None:
+                    files.copy(start, unborn / _START)
                 unborn.rename(path)
             except BaseException:
                 files.remove(unborn)
@@ -93,6 +97,11 @@ class RunFolder:
     def log(self) -> Path:
         """What the engine wrote to stderr while it was at this run."""
         return self.path / "log.txt"
+
+    @property
+    def start(self) -> Path:
+        """The overlay that the run begins with, if it has a parent."""
+        return self.path / _START
 
     @property
     def adapter(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from dataclasses import dataclass
@@ -9,13 +10,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
+
 from studio import files
 from studio.errors import EngineError, StudioError
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs.engine import spawn_python
 from studio.runs.lines import Mailbox
-from studio.runs.processes import signal_name
+from studio.runs.processes import own_start, signal_name
+
+PROCESS = "process.json"
 
 
 @dataclass
@@ -50,8 +55,18 @@ def start_job(workspace: Workspace, kind: str, arguments: dict[str, Any]) -> Job
     """Begin a job of `kind` (`import`, `merge`) with plain JSON values as arguments."""
     path = workspace.jobs / f"{time.strftime('%Y-%m-%d_%H%M%S')}_{kind}-{uuid4().hex[:6]}"
     files.write_json(path / "job.json", {"kind": kind, "created": time.time(), "arguments": arguments})
-    process = spawn_python(["studio.engine", "job", str(path)], path / "log.txt", workspace)
+    # Nothing that a job makes is of use to anybody but who has asked for it: it ends with us.
+    process = spawn_python(["studio.engine", "job", str(path), str(os.getpid())], path / "log.txt", workspace)
     return Job(path, process, e.event_file(path / "events.jsonl"))
+
+
+def sign(path: Path, asker: int) -> None:
+    """Note in the job's folder which process does it, and which one has asked for it. Called by the worker."""
+    try:
+        asked = (asker, psutil.Process(asker).create_time())
+    except psutil.NoSuchProcess:
+        asked = (asker, 0.0)
+    files.write_json(path / PROCESS, {"worker": own_start(), "asker": asked})
 
 
 def failure(event: e.Event) -> StudioError | None:

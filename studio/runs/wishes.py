@@ -66,6 +66,13 @@ class SampleNow(Wish):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StayAwake(Wish):
+    """Keep the computer from falling asleep until the run has ended: the window that has done so until now is closed."""
+
+    run: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AskToo(Wish):
     """Answer this prompt as well, from the next sample on."""
 

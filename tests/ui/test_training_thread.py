@@ -1,5 +1,6 @@
 """The thread against the real functions of `studio.runs`, and an engine that only lacks the model."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from studio.errors import StudioError
+from studio.files import temporary_beside
 from studio.runs import events as e
 from studio.runs import wishes as w
 from studio.runs.create import create_run
@@ -55,6 +57,18 @@ def test_what_was_heard_is_what_the_file_says(desk: Desk, ear: Ear) -> None:
     desk.wait(lambda: run.id in ear.states and ear.states[run.id].status is Status.FINISHED)
     assert ear.states[run.id].step == 5
     assert ear.states[run.id] == run.state()
+
+
+def test_a_window_that_opens_clears_away_what_a_crash_has_left(desk: Desk) -> None:
+    left = temporary_beside(desk.workspace.bases / "llama")
+    left.mkdir()
+    os.utime(left, (1.0, 1.0))
+    later = Ear(desk)
+    try:
+        desk.wait(lambda: not left.exists())
+        assert (desk.workspace.bases / "tiny" / "config.json").is_file()
+    finally:
+        later.thread.finish()
 
 
 def test_a_second_window_hears_the_past_once_and_the_rest_live(desk: Desk, ear: Ear) -> None:

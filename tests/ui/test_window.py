@@ -8,6 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 from pytestqt.qtbot import QtBot
 
+from studio.errors import ChangedError
 from studio.places import Workspace
 from studio.runs import events as e
 from tests.ui.desk import named
@@ -255,6 +256,17 @@ def test_messages_show_until_they_are_dismissed(opened: Opened) -> None:
     bar = window.notices._bars[0]
     named(bar, Button, "Dismiss").click()
     assert window.notices.texts() == ["Trouble 4. Do this.", "Trouble 3. Do this."]
+
+
+def test_a_run_that_cannot_go_on_as_it_was_is_asked_about(opened: Opened, tmp_path: Path, qtbot: QtBot) -> None:
+    view = run(tmp_path, "pirate")
+    state = gathered(view)
+    window = opened(state)
+    wishes: list[tuple[str, object]] = []
+    state.again_with_requested.connect(lambda run_id, changes: wishes.append((run_id, changes)))
+    state.input_changed.emit(view.folder.id, ChangedError("The dataset of pirate changed since it began.", "", run="x"))
+    qtbot.mouseClick(named(question(window), Button, "New run from here"), Qt.MouseButton.LeftButton)
+    assert wishes == [(view.folder.id, {})]
 
 
 # --- closing ---------------------------------------------------------------------------------------------------------

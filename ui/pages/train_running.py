@@ -22,6 +22,7 @@ from ui.bridge import every, in_background, soon
 from ui.pages.train_charts import Charts
 from ui.pages.train_now import EndingCard, NowCard, SampleCard, Warnings, seconds_trained
 from ui.pages.train_samples import SamplesView
+from ui.pages.train_silence import SilenceBar
 from ui.pages.train_words import data_name, duration, pill, run_name, tr
 from ui.state import AppState, RunView
 from ui.widgets.buttons import Button
@@ -86,6 +87,7 @@ class TrainRunning(Page):
         self._log_timer = every(self, LOG_MS, self._read_log)
         self._log_timer.stop()
         state.run_event.connect(self._on_event)
+        state.run_watched.connect(self._on_watched)
         state.runs_changed.connect(self._on_runs)
         self.narrow_changed.connect(self.refresh)
         self.narrow_changed.connect(self.charts.set_narrow)
@@ -133,8 +135,10 @@ class TrainRunning(Page):
         row.addSpacing(theme.px(8))
         row.addWidget(self.left)
         self.body.setSpacing(theme.px(10))
+        self.silence = SilenceBar()
         self.add(self.bar)
         self.add(row)
+        self.add(self.silence)
 
     def _build_views(self) -> None:
         self.charts, self.now, self.sample, self.warnings = Charts(), NowCard(), SampleCard(), Warnings()
@@ -201,6 +205,10 @@ class TrainRunning(Page):
             self._repaint_is_due = True
             soon(self, self._repaint, REPAINT_MS)
 
+    def _on_watched(self, run: str) -> None:
+        if run == self.run_id:
+            self.refresh()
+
     def _repaint(self) -> None:
         """What came in the last tenth of a second, drawn once."""
         self._repaint_is_due = False
@@ -237,6 +245,7 @@ class TrainRunning(Page):
         self.now.show_state(state, self.charts.loss.smoothing())
         self.sample.show_state(state)
         self.warnings.show_state(state)
+        self.silence.show_silence(view.silence if state.status.is_live else None)
         self.samples.show_state(state)
         self._rest_or_follow()
 

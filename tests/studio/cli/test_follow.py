@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from studio.chat.sampling import Sampling
+from studio.cli import follow
 from studio.cli.asking import Question, ask
 from studio.cli.follow import InternalError, follow_job, follow_run
 from studio.cli.output import Output
 from studio.errors import DiskFullError, EngineError, StudioError
 from studio.runs import events as e
+from studio.runs import watchdog
 from studio.runs import wishes as w
 from studio.runs.engine import Engine
 from studio.runs.folder import RunFolder
@@ -80,6 +82,24 @@ def test_a_run_paused_by_a_full_disk_is_told_as_what_the_user_can_mend(tmp_path:
     assert caught.value.needs_bytes == 7
     assert "Free 1 GB. Resume goes on from step 2." in caught.value.hint
     assert isinstance(seen[-1], e.Paused)
+
+
+def test_a_run_that_says_nothing_is_remarked_upon_once(
+    tmp_path: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_PATIENCE_ELSEWHERE_SECONDS", 0.2)
+    monkeypatch.setattr(follow, "LOOK_SECONDS", 0.05)
+    script = """
+        begin()
+        over = time.process_time() + 1.0
+        while time.process_time() < over:
+            pass
+        events.post(e.Stopped(step=1, saved=False))
+    """
+    told = io.StringIO()
+    with engine_like(tmp_path / "session", run.path, script) as engine:
+        follow_run(run, run.events, engine, Output(told, io.StringIO()), lambda _: None)
+    assert told.getvalue().count("the engine is at work") == 1
 
 
 def test_a_run_is_followed_to_its_end(tmp_path: Path, run: RunFolder) -> None:

@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 import torch
 
@@ -27,6 +29,8 @@ def failure_of(error):
         (COMPUTER, True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"), False),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOENT, "No such file or directory"), False),
         (KeyError("out of memory"), False),
     ],
 )
@@ -40,6 +44,7 @@ def test_a_lack_of_memory_is_told_from_other_errors(error, is_one):
         (CARD, "outofmemory", "The card ran out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."),
         (COMPUTER, "outofmemory", "The computer ran out of memory: "),
         (MemoryError(), "outofmemory", "The computer ran out of memory."),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "outofmemory", "The computer ran out of memory: "),
         (
             RuntimeError("CUDA error: unspecified launch failure\nMore."),
             "engine",

@@ -65,6 +65,7 @@ def test_workers_end_when_nobody_wants_the_rest(coder):
 
 
 ENGINE = """
+import os, signal, sys
 from studio.engine.encoders import encode_batches
 from studio.engine.template import Coder
 from tests.studio.engine.conftest import CHATML, make_tokenizer
@@ -75,6 +76,8 @@ tokenizer.chat_template = ENDLESS + CHATML
 batches = [BATCHES[0], [conversation("", [("busy", "Arrr")])], *BATCHES]
 found = encode_batches(Coder.of(tokenizer, "assistant"), batches, 128, 1)
 next(found)
+if "forks" in sys.argv and os.fork() == 0:
+    signal.pause()  # and so holds whatever its parent held
 print("ready", flush=True)
 next(found)
 """
@@ -84,16 +87,21 @@ ENDLESS = (
 )
 
 
-def test_no_worker_outlives_a_killed_engine_not_even_a_busy_one():
+@pytest.mark.parametrize("more", [(), ("forks",)], ids=["alone", "with a child that holds its pipes"])
+def test_no_worker_outlives_a_killed_engine_not_even_a_busy_one(more):
     root = Path(encoders.__file__).parents[2]
-    engine = psutil.Popen([sys.executable, "-c", ENGINE], stdout=subprocess.PIPE, cwd=root)
+    engine = psutil.Popen([sys.executable, "-c", ENGINE, *more], stdout=subprocess.PIPE, cwd=root)
     assert engine.stdout.readline() == b"ready\n"
-    workers = engine.children(recursive=True)
+    born = engine.children(recursive=True)
+    workers = [child for child in born if "encode" in child.cmdline()]
     assert workers
     engine.kill()
     engine.wait()
     engine.stdout.close()
     _, alive = psutil.wait_procs(workers, timeout=20)
+    for child in born:
+        if child.is_running():
+            child.kill()
     assert not alive
 
 

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -138,6 +139,39 @@ def test_a_rank_that_fails_ends_the_run_with_its_own_word(home, tmp_path, start)
 
 
 @pytest.mark.slow
+def test_a_run_whose_second_rank_runs_out_of_memory_is_launched_again_with_half_the_micro_batch(
+    home, tmp_path, start, monkeypatch
+):
+    (tmp_path / "patch").mkdir()
+    # Imported by every Python of this test before anything else.
+    (tmp_path / "patch" / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        f"happened = Path({str(tmp_path / 'happened')!r})\n"
+        "if os.environ.get('RANK') == '1' and not happened.exists():\n"
+        "    from studio.engine import train\n"
+        "    from studio.errors import OutOfMemoryError\n"
+        "    def fail(*_):\n"
+        "        happened.touch()\n"
+        "        raise OutOfMemoryError('The card is full.')\n"
+        "    train.delta_norm = fail\n"
+    )
+    root = os.fspath(Path(launched.__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "patch"), root]))
+    command = command_for(home, made(home, name="shared", training__steps=4, training__micro_batch_tokens=400), 2)
+    done(start(*shlex.split(command), "--device", "cpu"), 0)
+    run = run_of(home, "shared")
+    assert (tmp_path / "happened").exists()
+    state = run.state()
+    assert state.status is Status.FINISHED
+    (halving,) = state.halvings
+    assert halving.now < halving.was
+    assert [step for step, _ in state.losses] == [1, 2, 3, 4]
+    starts = [event for event in run.events.read() if isinstance(event, e.Started)]
+    assert [event.num_processes for event in starts] == [2, 2]
+
+
+@pytest.mark.slow
 def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_with_one_process(home, start):
     run = create_run(home, made(home, training__steps=2000), device="cpu")
     process = start(*on_two("-m", "studio.engine", "run", run.path))
@@ -151,6 +185,20 @@ def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_with_one_process(home
     assert "gone" in state.ending.message
     assert "Resume" in state.ending.hint
     assert [event for event in run.events.read() if isinstance(event, e.ENDINGS)][1:] == []
+
+
+@pytest.mark.slow
+def test_ranks_whose_launcher_is_killed_pause_together_and_are_gone(home, start):
+    run = create_run(home, made(home), device="cpu")
+    launcher = start(*on_two("-m", "studio.engine", "run", run.path))
+    until(lambda: run.state().step >= 3, "step 3")
+    ranks = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(ranks) == 2
+    launcher.kill()
+    _, alive = psutil.wait_procs(ranks, timeout=60)
+    assert not alive
+    state = run.state()
+    assert (state.status, run.checkpoints()[-1][0]) == (Status.PAUSED, state.step)
 
 
 def test_what_is_launched_but_cannot_be_is_told_and_nothing_is_begun(home, monkeypatch, caplog):

@@ -10,10 +10,11 @@ import threading
 
 import pytest
 import torch
+import wakepy
 
 from studio.engine.batches import micro_batches
 from studio.engine.reply import Reply
-from studio.engine.serve import Server
+from studio.engine.serve import RunOrders, Server
 from studio.engine.train import Learner
 from studio.recipe.fields import replaced
 from studio.runs import events as e
@@ -266,3 +267,23 @@ def test_a_prompt_that_is_added_is_answered_from_then_on_and_after_a_resume(work
         *((step, "Who are you?") for step in (0, 3)),
         *((step, prompt) for step in (6, 9) for prompt in ("Who are you?", "Ahoy?")),
     ]
+
+
+def test_an_engine_left_alone_keeps_the_computer_awake_until_its_run_has_ended(workspace, made, server, monkeypatch):
+    run = create_run(workspace, made, device="cpu")
+    engine, seen = server(), []
+    update = RunOrders.update
+
+    def watched(orders, model):
+        update(orders, model)
+        seen.append(wakepy.modecount())
+
+    monkeypatch.setattr(RunOrders, "update", watched)
+    engine.inbox.post(w.StayAwake(run=run.id))
+    engine.inbox.post(w.StayAwake(run=run.id))
+    engine.train(run)
+    assert seen == [1] * STEPS
+    assert wakepy.modecount() == 0
+    engine.inbox.post(w.StayAwake(run=run.id))
+    engine.collect()
+    assert wakepy.modecount() == 0, "there is no run that it could be for"

@@ -270,20 +270,24 @@ def test_a_changed_input_is_refused_by_name(workspace, tmp_path, rows_file, chan
         run_it(workspace, made, run=run)
 
 
-def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(workspace, tiny_base, rows_file):
+@pytest.mark.parametrize(("every_steps", "noticed"), [(2, r"at step 4 \(rows"), (1, "none after step 3")])
+def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(
+    workspace, tiny_base, rows_file, every_steps, noticed
+):
     class Poison(Orders):
         def update(self, model):
             with torch.no_grad():
                 next(iter(overlay.trainable(model).values())).fill_(float("inf"))
 
-    made = recipe(tiny_base, rows_file, keep__checkpoint_every_steps=1, keep__sample_every_steps=0)
+    made = recipe(tiny_base, rows_file, keep__checkpoint_every_steps=every_steps, keep__sample_every_steps=0)
     run = create_run(workspace, made, device="cpu")
     run_it(workspace, made, StopAfter(2, "pause"), run)
     good = run.checkpoints()[-1]
-    with pytest.raises(DivergedError, match=r"step 4 \(rows") as caught:
+    with pytest.raises(DivergedError, match=noticed) as caught:
         run_it(workspace, made, Poison(), run)
-    assert "3.3e-03" in caught.value.hint
-    assert good in run.checkpoints()
+    assert "is good" in caught.value.hint
+    assert "third of the learning rate" in caught.value.hint
+    assert run.checkpoints()[-1] == good, "nothing with a number that is none is kept"
     assert not any(taken.loss != taken.loss for taken in run.state().steps)
 
 

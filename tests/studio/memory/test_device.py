@@ -4,7 +4,17 @@ import pynvml
 import pytest
 
 from studio.errors import StudioError
-from studio.memory.device import CardLoad, CardUse, card_loads, card_uses, choose_device, has_nvidia_driver, survey
+from studio.memory import device
+from studio.memory.device import (
+    CardLoad,
+    CardUse,
+    card_loads,
+    card_uses,
+    choose_device,
+    has_nvidia_driver,
+    is_busy,
+    survey,
+)
 
 
 def test_the_survey_tells_what_the_driver_tells_or_nothing() -> None:
@@ -100,3 +110,23 @@ def test_what_a_card_does_not_know_is_none_and_costs_nothing_else(driver: pytest
     assert card_loads() == {"GPU-0": CardLoad(71, None, 0.98, None)}
     driver.setattr(pynvml, "nvmlDeviceGetHandleByIndex", unknown)
     assert card_loads() == {}
+
+
+@pytest.mark.parametrize(("percent", "busy"), [(0, False), (1, True), (100, True), (None, False)])
+def test_a_card_is_busy_if_the_driver_says_that_it_has_computed(
+    monkeypatch: pytest.MonkeyPatch, percent: int | None, busy: bool
+) -> None:
+    class Rates:
+        gpu = percent
+
+    def rates(_handle: object) -> Rates:
+        if percent is None:
+            raise device.pynvml.NVMLError(device.pynvml.NVML_ERROR_GPU_IS_LOST)
+        return Rates()
+
+    monkeypatch.setattr(device.pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(device.pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(device.pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(device.pynvml, "nvmlDeviceGetUtilizationRates", rates)
+    assert is_busy("cuda-0") is busy
+    assert not is_busy("cpu")
