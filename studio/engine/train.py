@@ -240,16 +240,21 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
 def take_up(
     run: RunFolder, ranks: Ranks, overlaid: PeftModel, optimizer: Optimizer, rate: LRScheduler
 ) -> tuple[int, Standing]:
-    """Put everything back as the newest checkpoint that is whole has it; returns its step, and the standing. At step 0 the overlay is fresh.
+    """Put everything back as the newest checkpoint that is whole has it; returns its step and the standing.
 
-    One rank looks for it: it sets damaged ones aside.
+    Without one the step is 0, and the overlay fresh or as the run's parent left it.
     """
-    newest = checkpoint.newest(run) if ranks.is_first else None
-    (step,) = ranks.told(newest[0] if newest else 0)
+    step = newest_step(run, ranks)
     if not step:
         return checkpoint.begin(run, overlaid), NOBODY
     folder = run.checkpoint(step)
     return checkpoint.restore(run, folder, overlaid, optimizer, rate), Standing.at(folder)
+
+
+def newest_step(run: RunFolder, ranks: Ranks) -> int:
+    """The step of the newest checkpoint that is whole, 0 if there is none. One rank looks: it sets damaged ones aside."""
+    newest = checkpoint.newest(run) if ranks.is_first else None
+    return ranks.told(newest[0] if newest else 0)[0]
 
 
 def due(step: int, every_steps: int) -> bool:
