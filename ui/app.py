@@ -23,6 +23,7 @@ from studio.places import Workspace
 from ui import theme
 from ui.bridge import UNFORESEEN, in_background
 from ui.conductor import Conductor
+from ui.notifying import Notifier
 from ui.settings import Settings, save
 from ui.state import AppState
 from ui.window import Window
@@ -39,6 +40,7 @@ class Studio:
         self.state = AppState()
         self.conductor = Conductor(workspace, self.state, choose_device("auto"), settings)
         self.window = Window(workspace, self.state, settings)
+        self.notifier = Notifier(self.state, self.window)
         self._workspace, self._settings = workspace, settings
         self.window.settings_changed.connect(self._save_settings)
         self.window.settings_changed.connect(self.conductor.keep_awake.look)

@@ -41,6 +41,7 @@ WISHES: dict[str, Wisher] = {
     "evaluate": lambda run: w.EvaluateNow(run=run),
     "sample": lambda run: w.SampleNow(run=run),
 }
+OPTIONS = ("keep_awake", "notify")
 
 
 class Conductor(QObject):
@@ -68,6 +69,7 @@ class Conductor(QObject):
         self.fit_testing = FitTesting(workspace, state, self.thread_, self)
         self.keep_awake = KeepAwake(state, self._settings, self)
         self.starting = Starting(workspace, state, device, self)
+        state.keep_awake, state.notify = self._settings.keep_awake, self._settings.notify
         self._listen_to_wishes()
         self._listen_to_thread()
         self._timer = every(self, REFRESH_MS, self.refresh)
@@ -102,6 +104,8 @@ class Conductor(QObject):
         state.chat_requested.connect(self._ask)
         state.hush_requested.connect(self._hush)
         state.release_requested.connect(self.thread_.release)
+        state.prompt_requested.connect(lambda run, prompt: self.thread_.wish(w.AskToo(run=run, prompt=prompt)))
+        state.option_requested.connect(self._set_option)
 
     def _listen_to_thread(self) -> None:
         thread = self.thread_
@@ -130,6 +134,14 @@ class Conductor(QObject):
             in_background(partial(save, self._workspace, self._settings.values()), lambda _: None, self._tell)
             state.machine_changed.emit()
 
+    def _set_option(self, name: str, wanted: bool) -> None:
+        """Remember for good what the user wants of the desktop while a run is at work."""
+        assert name in OPTIONS
+        setattr(self._settings, name, wanted)
+        setattr(self._state, name, wanted)
+        in_background(partial(save, self._workspace, self._settings.values()), lambda _: None, self._tell)
+        self._state.options_changed.emit()
+
     # --- facts -----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -150,8 +162,8 @@ class Conductor(QObject):
         if self._is_closed:
             return
         before = state.limits
-        if (found.gpus, found.disk_free_bytes) != (state.gpus, state.disk_free_bytes):
-            state.gpus, state.disk_free_bytes = found.gpus, found.disk_free_bytes
+        if (found.gpus, found.loads, found.disk_free_bytes) != (state.gpus, state.card_loads, state.disk_free_bytes):
+            state.gpus, state.card_loads, state.disk_free_bytes = found.gpus, found.loads, found.disk_free_bytes
             if found.gpus:
                 state.card_bytes = found.gpus[0].total_bytes
             state.machine_changed.emit()
@@ -233,6 +245,8 @@ class Conductor(QObject):
         view = self._state.runs.get(run_id)
         if view is None:
             self._tell(NotFoundError(self.tr("That run is gone."), ""))
+        elif verb == "force":
+            self.thread_.force_stop(run_id)
         elif verb != "resume":
             self.thread_.wish(WISHES[verb](run_id))
         elif view.state.status.is_live or view.state.status is Status.FINISHED:

@@ -17,7 +17,7 @@ from studio.library.shelf import list_adapters
 from studio.memory.auto import settled
 from studio.memory.budget import Budget, budget, trainable_parameters
 from studio.memory.correction import Correction, correction_for
-from studio.memory.device import Gpu, survey
+from studio.memory.device import CardLoad, Gpu, card_loads, survey
 from studio.models.bases import Base, find_base, list_bases, locate
 from studio.models.facts import ModelFacts
 from studio.places import Workspace
@@ -46,6 +46,8 @@ class Machine:
     disk_free_bytes: int
     run_ids: frozenset[str]
     correction: Correction | None = None
+    loads: tuple[CardLoad, ...] = ()
+    """How hard each card works, by index."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def look_at_machine(workspace: Workspace) -> Machine:
     """Some milliseconds' worth of looking."""
     ids, gpus = frozenset(run.id for run in list_runs(workspace)), survey()
     learnt = correction_for(workspace, gpus[0].name, gpus[0].driver) if gpus else None
-    return Machine(gpus, disk_free(workspace.root), ids, learnt)
+    loads = tuple(card_loads().values()) if gpus else ()
+    return Machine(gpus, disk_free(workspace.root), ids, learnt, loads)
 
 
 def disk_free(folder: Path) -> int:

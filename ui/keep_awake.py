@@ -24,6 +24,7 @@ class KeepAwake(QObject):
         self._ending: set[_Vigil] = set()
         self._was_told = False
         state.runs_changed.connect(self.look)
+        state.options_changed.connect(self.look)
 
     @property
     def is_on(self) -> bool:
@@ -43,6 +44,7 @@ class KeepAwake(QObject):
     def close(self) -> None:
         """Let go, and wait until that is done."""
         self._state.runs_changed.disconnect(self.look)
+        self._state.options_changed.disconnect(self.look)
         self._end()
         for vigil in list(self._ending):
             vigil.wait()

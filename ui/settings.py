@@ -16,7 +16,8 @@ _log = logging.getLogger(__name__)
 @dataclass
 class Settings:
     """Look, last page, place on the screen (Qt's own geometry, base64), which steps of the way were taken once, by the name of
-    a page how it was looked at, and whether the computer is kept from falling asleep while a run is at work."""
+    a page how it was looked at, whether the computer is kept from falling asleep while a run is at work, and whether the
+    desktop is told how a run ended."""
 
     theme: str = "system"
     page: str = "home"
@@ -24,6 +25,7 @@ class Settings:
     milestones: list[str] = field(default_factory=list)
     views: dict[str, dict[str, Any]] = field(default_factory=dict)
     keep_awake: bool = True
+    notify: bool = True
 
     @classmethod
     def load(cls, workspace: Workspace) -> Settings:

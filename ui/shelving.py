@@ -15,6 +15,7 @@ from studio import files
 from studio.errors import AdapterError, StudioError
 from studio.library import shelf
 from studio.library.adapter import Adapter
+from studio.library.promote import promote
 from studio.models.bases import Base, list_bases
 from studio.places import Workspace
 from studio.recipe.presets import STARTER
@@ -44,6 +45,7 @@ class Shelving(QObject):
         state.merge_requested.connect(self._merge)
         state.export_requested.connect(self._export)
         state.adapter_requested.connect(self._shelve)
+        state.promote_requested.connect(self._promote)
         state.job_cancel_requested.connect(thread.cancel_job)
         thread.job_event.connect(self._on_job_event)
 
@@ -185,6 +187,17 @@ class Shelving(QObject):
             state.noticed.emit("info", self.tr("{0} is in the trash.").format(name), "")
         show = verb in ("import", "rename", "restore")
         self.list_adapters(lambda: state.adapter_selected.emit(now) if show else None)
+
+    def _promote(self, run: str, step: int) -> None:
+        """Make a checkpoint of a run an adapter of its own, and show it."""
+        view = self._state.runs.get(run)
+        if view is not None:
+            in_background(partial(promote, self._workspace, view.folder, step), self._promoted, self._tell)
+
+    def _promoted(self, adapter: Adapter) -> None:
+        sentence = self.tr("The checkpoint is in your library as {0}.").format(adapter.name)
+        self._state.noticed.emit("ok", sentence, self.tr("The run goes on as it was."))
+        self.list_adapters()
 
 
 def _base_for_merge(workspace: Workspace, adapter: Adapter, out: Path) -> Base:

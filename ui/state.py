@@ -15,7 +15,7 @@ from studio.errors import Problem
 from studio.library.adapter import Adapter
 from studio.memory.budget import Budget
 from studio.memory.correction import Correction
-from studio.memory.device import Gpu
+from studio.memory.device import CardLoad, Gpu
 from studio.models.bases import Base
 from studio.models.facts import ModelFacts
 from studio.recipe.recipe import Recipe
@@ -117,6 +117,8 @@ class AppState(QObject):
     machine_changed = Signal()
     input_changed = Signal(str, object)
     """(run id, ChangedError): a run was to go on, and one of its inputs is not what it was."""
+    options_changed = Signal()
+    """`keep_awake` or `notify`."""
 
     # --- wishes ----------------------------------------------------------------------------------------------------
     recipe_edited = Signal(object)
@@ -126,10 +128,16 @@ class AppState(QObject):
     """Try three steps of the recipe."""
     fit_test_stop_requested = Signal()
     run_requested = Signal(str, str)
-    """(run id, verb): stop, discard, pause, resume, save, evaluate, sample."""
+    """(run id, verb): stop, discard, pause, resume, save, evaluate, sample; `force` ends its engine without asking it."""
+    prompt_requested = Signal(str, str)
+    """(run id, prompt): ask this one too, from the next sample on."""
     again_with_requested = Signal(str, object)
     """(run id, {setting's path: value}): a new run by its recipe with these settings, from its last good checkpoint if there is
     one."""
+    promote_requested = Signal(str, int)
+    """(run id, step): make that checkpoint's adapter one of the library."""
+    option_requested = Signal(str, bool)
+    """(keep_awake or notify, whether)."""
     tour_requested = Signal()
     """Train the example on the starter base, which is added first where it is missing."""
     recipe_open_requested = Signal(str)
@@ -186,6 +194,7 @@ class AppState(QObject):
         self.trainable: tuple[int, int] | None = None
         """(parameters that learn, parameters in all) of the recipe on its base."""
         self._gpus: list[Gpu] = []
+        self.card_loads: tuple[CardLoad, ...] = ()  # how hard each card works, by index
         self.card_bytes = 24 * 2**30
         """The card that the estimate is held against: the real one, else the one the user picked."""
         self.correction: Correction | None = None
@@ -199,6 +208,8 @@ class AppState(QObject):
         """Whether bases, adapters and runs have been looked for yet: before that, an empty list means nothing."""
         self.engine_installed = True
         """Whether the libraries that train are there."""
+        # Whether the computer stays awake during a run, and the desktop is told how it ended: as the user wants it.
+        self.keep_awake = self.notify = True
         self.has_chatted = False
         self.has_exported = False
         """Whether an adapter was ever merged or exported here."""

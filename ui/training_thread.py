@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,20 +29,22 @@ from studio.runs.engine import Engine, refuse_busy, running_engine, start_engine
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.jobs import Job, start_job
 from studio.runs.lines import Mailbox
-from studio.runs.processes import is_alive, own_start, silence
+from studio.runs.processes import is_alive, kill, own_start, silence
 from studio.runs.state import RunState
 from studio.runs.sweep import sweep
 from studio.runs.watchdog import LOOK_SECONDS, Silence, Watchdog
 
 POLL_SECONDS = 0.05
 RELEASE_SECONDS = 10.0
+PORTION = 500  # events at once: some 20 ms of the window's time
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Followed:
     """A run whose event file is being read, and the process that is at it; `pid` is None until one has begun. One that
-    `is_to_go_on` waits for its engine to end, and for the next one. `silence` is what was last said of one that says nothing."""
+    `is_to_go_on` waits for its engine to end, and for the next one. `untold` is what was read and not yet passed on,
+    `silence` what was last said of one that says nothing."""
 
     run: RunFolder
     mailbox: Mailbox[e.Event]
@@ -51,6 +54,7 @@ class _Followed:
     is_to_go_on: bool = False
     watchdog: Watchdog = field(default_factory=Watchdog)
     silence: Silence | None = None
+    untold: deque[e.Event] = field(default_factory=deque)
 
 
 class TrainingThread(QThread):
@@ -102,6 +106,10 @@ class TrainingThread(QThread):
     def cancel_job(self, key: str) -> None:
         """End an import or a merge; nothing of it remains."""
         self._tasks.put(("cancel", lambda: self._jobs[key].cancel() if key in self._jobs else None))
+
+    def force_stop(self, run_id: str) -> None:
+        """End the engine that is at this run without asking it. The run can go on from its last checkpoint."""
+        self._tasks.put(("force", lambda: self._force_stop(run_id)))
 
     def release(self) -> None:
         """End the engine and give its memory back; a run in progress is paused."""
@@ -202,6 +210,14 @@ class TrainingThread(QThread):
         except StudioError as error:
             self.job_event.emit(key, e.Failed(kind=error.kind, message=error.message, hint=error.hint))
 
+    def _force_stop(self, run_id: str) -> None:
+        followed = self._followed.get(run_id)
+        if followed is None or followed.pid is None:
+            return
+        if not kill(followed.pid, followed.process_started) and is_alive(followed.pid, followed.process_started):
+            raise EngineError("The engine could not be ended: it belongs to somebody else.", "Ask its owner to end it.")
+        self._felt = 0.0  # its last word is given at once
+
     def _release(self) -> None:
         if self._engine is not None:
             self._engine.post(w.Release())
@@ -244,6 +260,14 @@ class TrainingThread(QThread):
                 except StudioError as error:
                     self.refused.emit("train", error)
 
+    def _tell(self, followed: _Followed) -> None:
+        """Pass on what has happened, a window's portion at a time: it draws and answers between two of them."""
+        for _ in range(min(PORTION, len(followed.untold))):
+            event = followed.untold.popleft()
+            self.run_event.emit(followed.run.id, event)
+            if isinstance(event, e.ENDINGS):
+                self._followed.pop(followed.run.id, None)
+
     def _feel_pulse(self, followed: _Followed) -> None:
         """Give a run of somebody else's engine its last word, if that engine is gone without one."""
         engine = self._engine
@@ -275,9 +299,8 @@ class TrainingThread(QThread):
             if isinstance(event, e.MicroBatchHalved):
                 # An engine of somebody else's is followed by whoever started it.
                 followed.is_to_go_on = self._engine is not None and self._engine.pid == followed.pid
-            self.run_event.emit(run_id, event)
-            if isinstance(event, e.ENDINGS):
-                self._followed.pop(run_id, None)
+        followed.untold.extend(events)
+        self._tell(followed)
         if gone is not None and followed.pid is None and run_id in self._followed:
             del self._followed[run_id]
             log = gone.session / "log.txt"

@@ -14,11 +14,13 @@ import psutil
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a run is not running: what happened and what to do. `cause` is what made a run pause that nobody paused."""
+    """Why a run is not running: what happened and what to do. `cause` is what made a run pause that nobody paused, `kind` the
+    stable name of the error that made one fail (`StudioError.kind`)."""
 
     message: str
     hint: str = ""
     cause: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)

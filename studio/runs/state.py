@@ -41,6 +41,7 @@ class RunState:
     pid: int | None = None
     process_started: float = 0.0
     memory_kills: int | None = None
+    resumes: list[int] = field(default_factory=list)  # steps behind which another process took the run up
     began: float | None = None
     ended: float | None = None
     prepared: e.Prepared | None = None
@@ -146,6 +147,8 @@ class RunState:
         self.device, self.pid, self.process_started = event.device, event.pid, event.process_started
         self.memory_kills = event.memory_kills
         self.began = event.time if self.began is None else self.began
+        resumes = [step for step in self.resumes if step < event.from_step]
+        self.resumes = [*resumes, event.from_step] if event.from_step else []
         # Steps beyond the checkpoint from which the run goes on are taken again: the curve shows them once.
         self.steps = [taken for taken in self.steps if taken.step <= event.from_step]
         self.evaluations = [found for found in self.evaluations if found.step <= event.from_step]
@@ -226,8 +229,8 @@ class RunState:
                 if cause:
                     message = f"Paused at step {self.step}. {cause}"
                     self.ending = Ending(message, f"{hint} Resume goes on from step {step}.", cause)
-            case e.Failed(message=message, hint=hint):
-                self.status, self.ending = Status.FAILED, Ending(message, hint)
+            case e.Failed(kind=kind, message=message, hint=hint):
+                self.status, self.ending = Status.FAILED, Ending(message, hint, kind=kind)
             case e.Died():
                 self.status, self.ending = Status.INTERRUPTED, _death(event, self.checkpoints)
             case _:

@@ -1,16 +1,22 @@
 """An engine without a model: it speaks the protocol through the real mailboxes and takes steps out of thin air.
 
-Started in the place of `studio.engine` by the `fake_engine` fixture. What it does follows from the run's name: `dies`
-kills itself after three steps, `short` takes five steps, `halves` too, but runs out of memory once after two; anything else
-goes on until it is told to end. A fit test has an answer at once, unless its recipe is called `dies`, `broken`, or `long`: that
-one goes on until it is told to end.
+Started in the place of `studio.engine` by the `fake_engine` fixture. What it does follows from the run's name: `short` takes
+five steps, `halves` too, but runs out of memory once after two; `floods` takes fifty thousand at once, `dawdles` heeds a wish
+only at every twentieth step, and `rubbish` writes some into its event file and its log. After three steps `dies` kills itself,
+`aborts` does so with a word in its log, `silent` neither takes another step nor hears anything, and the names of `LAST_WORDS`
+end as an engine would that knows why. Anything else goes on until it is told to end.
+
+A fit test has an answer at once, unless its recipe is called `dies`, `broken`, or `long`: that one goes on until it is told to
+end.
 """
 
 import os
+import resource
 import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from studio import files
@@ -22,7 +28,28 @@ from studio.runs.folder import RunFolder
 from studio.runs.processes import is_alive, own_start
 
 PAUSE = threading.Event()
-ENDLESS = 100_000
+ENDLESS, FLOOD = 100_000, 50_000
+LAST_WORDS: dict[str, e.Event] = {
+    "bad-data": e.Failed(kind="data", message="rows.jsonl has no row that can be used.", hint="Look at line 3.", step=3),
+    "out-of-memory": e.Failed(
+        kind="outofmemory", message="The card is full: 1.4 GB more were needed.", hint="Shorten the rows.", step=4
+    ),
+    "nan": e.Failed(
+        kind="diverged",
+        message="The loss became infinite or not a number at step 4 (rows 7, 12).",
+        hint="Nothing was spoilt: the last checkpoint is good. Try a learning rate of 6.7e-05.",
+        step=4,
+    ),
+    "full-disk": e.Paused(
+        step=0, cause="The disk is full.", hint="Free 120 MB in checkpoints.", folder="checkpoints", needs_bytes=120 << 20
+    ),
+    "lost-card": e.Failed(
+        kind="engine",
+        message="The graphics card fell off the bus: the driver has lost it.",
+        hint="Restart the computer, then Resume.",
+        step=4,
+    ),
+}  # fmt: skip
 
 
 class FakeEngine:
@@ -101,33 +128,27 @@ class FakeEngine:
     def train(self, run: RunFolder) -> None:
         events, first = run.events, run.state().step
         pid, started = own_start()
-        num_steps = 5 if run.name in ("short", "halves") else ENDLESS
+        num_steps = 5 if run.name in ("short", "halves", "rubbish") else FLOOD if run.name == "floods" else ENDLESS
         is_short_of_memory = run.name == "halves" and not run.state().halvings
         events.post(e.Started(pid=pid, process_started=started, device=self.device, from_step=first))
         sizes = dict.fromkeys(("num_held_out", "num_cut", "num_dropped"), 0)
         tokens = {"tokens_per_epoch": 90, "supervised_tokens_per_epoch": 50}
         parameters = {"num_trainable": 1000, "num_parameters": 100_000}
         events.post(e.Prepared(num_steps=num_steps, num_rows=10, **sizes, **tokens, **parameters))
-        for step in range(first + 1, num_steps + 1):
-            events.post(
-                e.StepTaken(
-                    step=step,
-                    epoch=step / 10,
-                    loss=3.0 / step,
-                    learning_rate=1e-3,
-                    grad_norm=1.0,
-                    num_tokens=9,
-                    num_supervised=5,
-                    seconds=0.01,
-                )
-            )
+        if run.name == "floods":
+            flood(run, num_steps)
+        for step in range(first + 1, num_steps + 1 if run.name != "floods" else 0):
+            events.post(taken(step))
             if is_short_of_memory and step == 2:
                 events.post(e.MicroBatchHalved(step=3, cause="The card is full", unit="tokens", was=256, now=128))
                 self.released = True
                 return
-            if run.name == "dies" and step == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-            ending = self.ending(step)
+            if step == 3 and run.name in MISHAPS:
+                MISHAPS[run.name](run)
+            if step == 3 and run.name in LAST_WORDS:
+                events.post(LAST_WORDS[run.name])
+                return
+            ending = self.ending(step) if run.name != "dawdles" or step % 20 == 0 else None
             if ending is not None:
                 events.post(ending)
                 return
@@ -143,6 +164,47 @@ class FakeEngine:
                     self.released = isinstance(wish, w.Release)
                     return e.Paused(step=step)
         return None
+
+
+def taken(step: int) -> e.StepTaken:
+    return e.StepTaken(
+        step=step,
+        epoch=step / 10,
+        loss=3.0 / step,
+        learning_rate=1e-3,
+        grad_norm=1.0,
+        num_tokens=9,
+        num_supervised=5,
+        seconds=0.01,
+    )
+
+
+def flood(run: RunFolder, num_steps: int) -> None:
+    """All steps at once: what a fast engine writes while nobody reads."""
+    with open(run.path / "events.jsonl", "ab") as file:
+        file.write(b"".join(f"{e.EVENTS.to_line(taken(step))}\n".encode() for step in range(1, num_steps + 1)))
+
+
+def abort(run: RunFolder) -> None:
+    run.log.write_text("terminate called after throwing an instance of 'std::bad_alloc'\n", "utf-8")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.abort()
+
+
+def print_rubbish(run: RunFolder) -> None:
+    with open(run.path / "events.jsonl", "ab") as file:
+        file.write(
+            b'\x00\xff{"event":\n[1, 2]\nnull\n{"event": "Unheard", "x": 1}\n{"event": "StepTaken", "step": "many"}\n'
+        )
+    run.log.write_bytes(b"\x1b[31mred\x1b[0m \x00\xff <b>bold</b>\r100 %\n" + b"x" * 100_000 + b"\n")
+
+
+MISHAPS: dict[str, Callable[[RunFolder], object]] = {
+    "dies": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "aborts": abort,
+    "silent": lambda _: threading.Event().wait(),
+    "rubbish": print_rubbish,
+}
 
 
 def work(folder: Path) -> None:

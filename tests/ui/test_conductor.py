@@ -10,6 +10,7 @@ from PySide6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 
 from studio.cli import build_parser
+from studio.library.adapter import CONFIG
 from studio.memory.device import Gpu
 from studio.places import Workspace
 from studio.recipe import toml
@@ -21,7 +22,9 @@ from studio.runs import wishes as w
 from studio.runs.create import create_run
 from studio.runs.engine import start_engine
 from studio.runs.state import Status
+from tests.studio.library import folders
 from tests.studio.library.folders import make_adapter
+from tests.studio.library.test_promote import checkpoint
 from tests.studio.models.folders import write_base
 from tests.ui.desk import ROWS, WAIT_MS, Desk, make_desk
 from ui import facts
@@ -38,6 +41,44 @@ def notices(state: AppState) -> list[tuple[str, str, str]]:
     heard: list[tuple[str, str, str]] = []
     state.noticed.connect(lambda *words: heard.append(words))
     return heard
+
+
+def test_what_the_user_wants_of_the_desktop_is_remembered(desk: Desk) -> None:
+    settings = Settings(notify=False)
+    with desk.open(settings) as state:
+        assert (state.keep_awake, state.notify) == (True, False)
+        changed: list[bool] = []
+        state.options_changed.connect(lambda: changed.append(state.keep_awake))
+        state.option_requested.emit("keep_awake", False)
+        assert changed == [False]
+        assert settings.keep_awake is False
+        desk.wait(lambda: Settings.load(desk.workspace).keep_awake is False)
+        assert Settings.load(desk.workspace).notify is False
+
+
+def test_a_prompt_that_is_added_reaches_the_engine(desk: Desk) -> None:
+    with desk.open() as state:
+        run_id = desk.begin(state, "dawdles").folder.id
+        state.prompt_requested.emit(run_id, "Who are you?")
+        wished = w.AskToo(run=run_id, prompt="Who are you?")
+        (engine,) = desk.workspace.engine("cpu").glob("*/wishes.jsonl")
+        desk.wait(lambda: wished in w.wish_file(engine).read())
+
+
+def test_a_checkpoint_becomes_an_adapter_by_a_wish(desk: Desk) -> None:
+    with desk.open() as state:
+        run = desk.begin(state, "short").folder
+        desk.wait(lambda: state.runs[run.id].state.status is Status.FINISHED)
+        heard = notices(state)
+        state.promote_requested.emit(run.id, 2)
+        desk.wait(lambda: heard)
+        assert heard[0][0] == "bad"
+        assert "no checkpoint of step 2" in heard[0][1]
+        (run.path / CONFIG).write_text(json.dumps(folders.CONFIG), "utf-8")
+        checkpoint(run, 2)
+        state.promote_requested.emit(run.id, 2)
+        desk.wait(lambda: [adapter.name for adapter in state.adapters] == ["short-step-2"])
+        assert [kind for kind, _, _ in heard] == ["bad", "ok"]
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------

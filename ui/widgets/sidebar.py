@@ -147,9 +147,10 @@ class Sidebar(QWidget):
     def set_badge(self, name: str, text: str = "") -> None:
         """Write a few letters at the right of a row ("34 %"); none takes them away."""
         row = self._rows[name]
-        row.badge = text
-        row.describe()
-        row.update()
+        if row.badge != text:
+            row.badge = text
+            row.describe()
+            row.update()
 
     def set_narrow(self, narrow: bool) -> None:
         """Become a rail of icons with tooltips, or wide again."""

@@ -156,3 +156,25 @@ def test_what_was_seen_beyond_a_resume_point_is_forgotten_and_what_the_user_wish
     assert (state.ended_early, state.prompts_added, state.first_batch) == (None, ["Aye?"], batch)
     state.advance(e.Started(pid=9, process_started=3.0, device="cpu"))
     assert (state.worst_rows, state.best_checkpoint, state.prompts_added) == ([], None, ["Aye?"])
+
+
+def test_a_run_remembers_behind_which_steps_another_process_took_it_up():
+    def begun(from_step):
+        return e.Started(pid=2, process_started=2.0, device="cpu", from_step=from_step)
+
+    taken = [step(number, 1.0) for number in range(1, 9)]
+    state = RunState.replay([begun(0), *taken])
+    assert state.resumes == []
+    for from_step, resumes in ((4, [4]), (6, [4, 6]), (5, [4, 5]), (0, [])):
+        state.advance(begun(from_step))
+        for number in range(from_step + 1, 9):
+            state.advance(step(number, 1.0))
+        assert state.resumes == resumes
+
+
+def test_a_failure_keeps_the_name_of_its_kind():
+    assert (
+        RunState.replay([STARTED, e.Failed(kind="diverged", message="NaN.", hint="Lower it.")]).ending.kind
+        == "diverged"
+    )
+    assert RunState.replay([STARTED, e.Paused(step=3)]).ending.kind == ""
