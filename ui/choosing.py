@@ -20,6 +20,15 @@ def choose_folder(parent: QWidget, title: str, then: Then) -> QFileDialog:
     return _open(QFileDialog(parent, title, str(Path.home())), QFileDialog.FileMode.Directory, then)
 
 
+def choose_target(parent: QWidget, title: str, name: str, kinds: str, then: Then) -> QFileDialog:
+    """Ask where to write a file of `kinds`, `name` being offered; `then` gets its path."""
+    dialog = QFileDialog(parent, title, str(Path.home() / name), kinds)
+    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+    dialog.setDefaultSuffix(Path(name).suffix.removeprefix("."))
+    dialog.selectFile(name)
+    return _open(dialog, QFileDialog.FileMode.AnyFile, then)
+
+
 def _open(dialog: QFileDialog, mode: QFileDialog.FileMode, then: Then) -> QFileDialog:
     dialog.setFileMode(mode)
     dialog.setObjectName("chooser")

@@ -33,9 +33,9 @@ from ui.widgets.memory_layout import BYTES_PER_GB
 from ui.widgets.memory_list import MemoryList, Verdict
 from ui.widgets.messages import EmptyState, MessageBar, StatTile, StatusPill
 from ui.widgets.page import Card, Page, PageHeader, column
-from ui.widgets.plots import SmallPlot
 from ui.widgets.sidebar import NavItem, Sidebar
 from ui.widgets.sliders import SliderField
+from ui.widgets.small_plot import SmallPlot
 from ui.widgets.tables import Column, Rows, table_view
 from ui.widgets.tabs import Tabs
 from ui.widgets.toggles import CheckBox, RadioButton, Segmented

@@ -7,15 +7,20 @@ from collections.abc import Callable
 
 from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
+from studio.recipe.rate import planned_rates
+from studio.recipe.recipe import Recipe
 from studio.runs import events as e
 from studio.runs.state import RunState
 from ui import theme
 from ui.measured import Peak, gigabytes
-from ui.pages.train_words import tr
+from ui.pages.train_chart_menu import ChartMenu
+from ui.pages.train_look import Look, scale_of
+from ui.pages.train_words import short_count, tr
 from ui.widgets.buttons import Button
 from ui.widgets.loss_plot import LossPlot
 from ui.widgets.memory_layout import BYTES_PER_GB, gb_text
-from ui.widgets.plots import SmallPlot
+from ui.widgets.plots import PlotCard
+from ui.widgets.small_plot import SmallPlot
 
 MAX_MARKS = 4  # with more epochs their lines would hide the curve
 CURVES: dict[str, Callable[[e.StepTaken], float | None]] = {
@@ -27,7 +32,7 @@ CURVES: dict[str, Callable[[e.StepTaken], float | None]] = {
 
 
 class Charts(QWidget):
-    """Loss large, four quiet curves below it, and the memory beside its estimate."""
+    """Loss large, four quiet curves below it, and the memory beside its estimate: over one axis, under one cursor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,15 +41,19 @@ class Charts(QWidget):
         self._saved: list[int] = []
         self._epochs: list[tuple[float, str]] = []
         self._marked: list[tuple[float, str]] = []
+        self._resumes: list[int] = []
+        self._recipe: Recipe | None = None
+        self._planned_for: tuple[int, Recipe | None] | None = None
         self._limit = 0.0
         self._clipped = 0
-        self.loss = LossPlot(tr("Loss"))
+        self._axis = "step"
+        self.loss = LossPlot(tr("Loss"), axes=True)
         self.loss.setMinimumHeight(theme.px(260))
         self.small = {
-            "rate": SmallPlot(tr("Learning rate")),
+            "rate": SmallPlot(tr("Learning rate"), tr("pale: planned"), width=2),
             "norm": SmallPlot(tr("Gradient norm")),
             "speed": SmallPlot(tr("Tokens per second")),
-            "size": SmallPlot(tr("Overlay size"), tr("how far from the base"), width=2),
+            "size": SmallPlot(tr("Overlay size"), tr("norm of \u0394W, from 0"), width=2),
         }
         self.memory = SmallPlot(tr("Memory, GB"), width=2, fill=True)
         self.large = Button(tr("Enlarge"), "link")
@@ -62,7 +71,14 @@ class Charts(QWidget):
         column.setSpacing(theme.px(16))
         column.addWidget(self.loss, 3)
         column.addLayout(self._grid, 2)
+        self.look = Look(self.loss, self.plots(), self)
+        self.menu = ChartMenu(self.plots(), self.loss.axis, self.look.follow, self)
+        self.loss.axis_chosen.connect(self._choose_axis)
         self.set_narrow(False)
+
+    def plots(self) -> list[PlotCard]:
+        """Every plot, in reading order."""
+        return [self.loss, *self.small.values(), self.memory]
 
     def _toggle_large(self) -> None:
         """The memory alone, or all curves: it is the proof of the estimate."""
@@ -87,12 +103,15 @@ class Charts(QWidget):
         for index in range(2):
             self._grid.setColumnStretch(index, 1)
 
-    def set_grad_limit(self, limit: float) -> None:
-        """Draw where corrections are scaled down; 0: nowhere."""
-        self._limit = limit
-        self.small["norm"].set_lines([(limit, tr("clip"), "clip")] if limit else [])
+    def set_run(self, name: str, recipe: Recipe | None) -> None:
+        """Draw for a run of this name; its recipe (None: not known) says where gradients are clipped and which rates are
+        planned."""
+        self._recipe, self._limit = recipe, recipe.training.max_grad_norm if recipe is not None else 0.0
+        self.look.follow()
+        self.menu.set_run(name)
+        self.small["norm"].set_lines([(self._limit, tr("clip"), "clip")] if self._limit else [])
         self._clipped = sum(self._is_clipped(taken) for taken in self._steps)
-        self._tell_clipped()
+        self._tell_findings()
 
     def show_state(self, state: RunState) -> None:
         """Bring all curves up to `state`."""
@@ -102,16 +121,37 @@ class Charts(QWidget):
             known = 0
         for taken in state.steps[known:]:
             self._add(taken)
-        for plot in (self.loss, *self.small.values(), self.memory):
+        if self._axis != "step" and (known != len(state.steps) or not known):
+            self._rescale()
+        for plot in self.plots():
             plot.set_total_steps(state.num_steps or 0)
+        self._show_planned(state)
         self._show_memory(state)
-        self._tell_clipped()
+        self._tell_findings()
         self._show_marks(state)
+        self.menu.set_state(state)
 
     def redraw(self) -> None:
         """Draw at once, as for a run that has just been opened."""
-        for plot in (self.loss, *self.small.values(), self.memory):
+        for plot in self.plots():
             plot.redraw()
+
+    def _choose_axis(self, axis: str) -> None:
+        self._axis = axis
+        self._rescale()
+
+    def _rescale(self) -> None:
+        scale = scale_of(self._axis, self._steps)
+        for plot in self.plots():
+            plot.set_scale(scale)
+
+    def _show_planned(self, state: RunState) -> None:
+        """The rates that the recipe plans, once the length of the run is known."""
+        planned_for = (state.num_steps or 0, self._recipe)
+        if planned_for != self._planned_for:
+            self._planned_for = planned_for
+            steps, rates = planned_rates(self._recipe.training, planned_for[0]) if self._recipe else ([], [])
+            self.small["rate"].set_planned(steps, rates)
 
     def _show_memory(self, state: RunState) -> None:
         """What the process held, and where that can be compared, what it was expected to and what the card has."""
@@ -163,14 +203,23 @@ class Charts(QWidget):
         if len(self._marked) != len(self._epochs) <= MAX_MARKS:
             self._marked = list(self._epochs)
             self.loss.set_marks(self._marked)
+        if self._resumes != state.resumes:
+            self._resumes = list(state.resumes)
+            self.loss.set_breaks(self._resumes)
+            for plot in (*self.small.values(), self.memory):
+                plot.set_breaks(self._resumes, every_step=plot not in (self.memory, self.small["size"]))
 
     def _is_clipped(self, taken: e.StepTaken) -> bool:
         return bool(self._limit) and taken.grad_norm > self._limit
 
-    def _tell_clipped(self) -> None:
+    def _tell_findings(self) -> None:
         count = self._clipped
         text = tr("1 step clipped") if count == 1 else tr("{0} steps clipped").format(count) if count else ""
         self.small["norm"].set_finding(text)
+        seconds = sum(taken.seconds for taken in self._steps[1:])
+        tokens = sum(taken.num_tokens for taken in self._steps[1:])
+        mean = tr("on average {0}").format(short_count(tokens / seconds)) if seconds > 0 else ""
+        self.small["speed"].set_finding(mean)
 
 
 def _finding(peak: Peak) -> str:

@@ -27,6 +27,7 @@ from ui.widgets.labels import MAX_LINE, PlainLabel
 STREAM_MS = 33
 LANE_COLOURS = {"base": "lane_base", "a": "lane_a", "b": "lane_b"}
 TINTS = {"base": ("sunken", "line"), "a": ("a_tint10", "a_tint1"), "b": ("b_tint10", "b_tint1")}
+NEW = 3  # the strength of a mark for words that were not there before
 
 
 def _utf16(text: str) -> int:
@@ -39,7 +40,7 @@ class AnswerText(QTextEdit):
 
     def __init__(self, lane: str = "base", *, name: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._lane = lane
+        self._lane, self._role = lane, "text"
         self._raw = ""
         self._line_length = 0
         self._breaks: list[int] = []
@@ -57,6 +58,11 @@ class AnswerText(QTextEdit):
         self.document().setDocumentMargin(0)
         self.document().documentLayout().documentSizeChanged.connect(self._fit)
         theme.changed.connect(self._restyle)
+        self._restyle()
+
+    def set_role(self, role: str) -> None:
+        """Write in another colour role than `text`."""
+        self._role = role
         self._restyle()
 
     def raw_text(self) -> str:
@@ -96,7 +102,8 @@ class AnswerText(QTextEdit):
         cursor.insertText("".join(shown))
 
     def set_marks(self, marks: Sequence[tuple[int, int, int]]) -> None:
-        """Tint words given as (start, end, strength) in characters of the text; strength 2 is underlined too."""
+        """Tint words given as (start, end, strength) in characters of the text; strength 2 is underlined too, and `NEW` has the
+        colour of what is the user's own."""
         self._marks = list(marks)
         self._show_marks()
 
@@ -109,8 +116,10 @@ class AnswerText(QTextEdit):
         for start, end, strength in self._marks:
             selection = QTextEdit.ExtraSelection()
             form = QTextCharFormat()
-            form.setBackground(theme.current().colour(TINTS[self._lane][strength - 1]))
+            form.setBackground(theme.current().colour("soft" if strength == NEW else TINTS[self._lane][strength - 1]))
             form.setFontUnderline(strength > 1)
+            if strength == NEW:
+                form.setForeground(theme.current().colour("atext"))
             cursor = QTextCursor(self.document())
             cursor.setPosition(self._place(start))
             cursor.setPosition(self._place(end), QTextCursor.MoveMode.KeepAnchor)
@@ -122,7 +131,7 @@ class AnswerText(QTextEdit):
         self.document().setDefaultFont(theme.font("body", "-"))
         look = QPalette(self.palette())
         look.setColor(QPalette.ColorRole.Base, Qt.GlobalColor.transparent)
-        look.setColor(QPalette.ColorRole.Text, theme.current().colour("text"))
+        look.setColor(QPalette.ColorRole.Text, theme.current().colour(self._role))
         self.setPalette(look)
         form = QTextBlockFormat()
         form.setLineHeight(theme.px(20), QTextBlockFormat.LineHeightTypes.FixedHeight.value)

@@ -3,88 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QFontMetrics, QPaintEvent, QPen, QPolygonF, QResizeEvent
-from PySide6.QtWidgets import QAbstractButton, QSizePolicy, QWidget
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QWidget
 
 from ui import theme
-from ui.widgets import paint
-from ui.widgets.focus import FocusRing
+from ui.widgets.buttons import Button
+from ui.widgets.canvas import plain_pen
+from ui.widgets.controls import Choice
 from ui.widgets.labels import PlainLabel
-from ui.widgets.plots import PlotCard, plain_pen
-from ui.widgets.series import smooth, thinned
+from ui.widgets.legend import LegendEntry
+from ui.widgets.numbers import format_int
+from ui.widgets.plots import PlotCard
+from ui.widgets.series import MAX_POINTS, Floats, broken, smooth, thinned
 from ui.widgets.sliders import Slider
 
 RAW_POINTS = 3000
 
 
-class LegendEntry(QAbstractButton):
-    """A legend entry that shows or hides what it names; hidden, it is struck through."""
-
-    def __init__(self, mark: str, text: str, *, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._mark = mark
-        self.setText(text)
-        self.setCheckable(True)
-        self.setChecked(True)
-        self.setAccessibleName(text)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
-        FocusRing(self, 2)
-
-    def sizeHint(self) -> QSize:
-        """Mark and text."""
-        width = QFontMetrics(theme.font("small")).horizontalAdvance(self.text())
-        return QSize(width + theme.px(20), theme.px(20))
-
-    def paintEvent(self, _event: QPaintEvent) -> None:
-        """Draw mark and text."""
-        look = theme.current()
-        painter = paint.start(self)
-        font = theme.font("small")
-        font.setStrikeOut(not self.isChecked())
-        middle, unit = self.height() / 2, theme.px(12) / 12
-        corner = QPointF(0, middle - 6 * unit)
-
-        def at(*points: tuple[float, float]) -> QPolygonF:
-            return QPolygonF([corner + QPointF(x * unit, y * unit) for x, y in points])
-
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        if self._mark == "raw":
-            painter.setPen(QPen(look.colour("raw"), 1.2))
-            painter.drawPolyline(at((0, 9), (3, 3), (6, 9), (9, 3), (12, 8)))
-        elif self._mark == "line":
-            painter.setPen(QPen(look.colour("atext"), 2))
-            painter.drawPolyline(at((0, 6), (12, 6)))
-        elif self._mark == "diamond":
-            painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(look.colour("text"))
-            painter.drawPolygon(at((6, 1.5), (10.5, 6), (6, 10.5), (1.5, 6)))
-        else:
-            painter.setPen(QPen(look.colour("text2"), 1.3))
-            painter.drawPolygon(at((1.5, 2.5), (10.5, 2.5), (6, 10.5)))
-        painter.setFont(font)
-        painter.setPen(look.colour("text2" if self.isChecked() else "text3"))
-        text = QRectF(theme.px(17), 0, self.width() - theme.px(17), self.height())
-        painter.drawText(text, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, self.text())
-        painter.end()
-
-
 class LossPlot(PlotCard):
-    """Loss over steps. A NaN is a gap. Smoothing is a debiased average, for the eye alone: it is never saved."""
+    """Loss over steps. A NaN is a gap. Smoothing is a debiased average, for the eye alone: it is never saved, and begins anew
+    behind every gap."""
 
-    def __init__(self, title: str = "", *, smoothing: float = 0.92, parent: QWidget | None = None) -> None:
+    axis_chosen = Signal(str)
+    """step, epoch, tokens or time."""
+    follow_wanted = Signal()
+    """The whole run is to be seen again."""
+
+    def __init__(
+        self, title: str = "", *, smoothing: float = 0.92, axes: bool = False, parent: QWidget | None = None
+    ) -> None:
         super().__init__(title or "Loss", compact=False, parent=parent)
+        self._axes = axes
         self._evaluations: list[tuple[float, float]] = []
         self._checkpoints: list[float] = []
         self._marks: list[tuple[float, str]] = []
         self._mark_items: list[Any] = []
-        self._smoothed = np.empty(0)
+        self._breaks: Collection[float] = ()
+        self._drawn: Floats = np.empty(0)
+        self._smoothed: Floats = np.empty(0)
         self._build_head(smoothing)
         self._raw = self.canvas.plot(connect="finite", antialias=False)
         self._line = self.canvas.plot(connect="finite", antialias=True)
@@ -92,8 +54,11 @@ class LossPlot(PlotCard):
         for item in self._scatter.values():
             self.canvas.addItem(item, ignoreBounds=True)
         self._labels = {"best": pg.TextItem(anchor=(0.5, 1.25)), "end": pg.TextItem(anchor=(-0.15, 0.5))}
-        for item in self._labels.values():
+        self._reading = pg.TextItem(anchor=(0, 0))
+        self._reading.hide()
+        for item in (*self._labels.values(), self._reading):
             self.canvas.addItem(item, ignoreBounds=True)
+        self.canvas.let_keys_in()
         self.restyle()
 
     def _build_head(self, smoothing: float) -> None:
@@ -113,9 +78,17 @@ class LossPlot(PlotCard):
         self.slider.valueChanged.connect(self._smoothing_moved)
         self._smoothing_label = PlainLabel(f"{smoothing:.2f}", "small", "text2")
         self._smoothing_title = PlainLabel(self.tr("Smoothing"), "small", "text2")
-        self.add_head(self._smoothing_title)
-        self.add_head(self.slider)
-        self.add_head(self._smoothing_label)
+        axes = [("step", self.tr("Step")), ("epoch", self.tr("Epoch")), ("tokens", self.tr("Tokens"))]
+        self.axis = Choice([*axes, ("time", self.tr("Minutes"))], "step", name=self.tr("Horizontal axis"))
+        self.axis.setFixedWidth(theme.px(98))
+        self.axis.hide()
+        self.axis.value_changed.connect(lambda key: self.axis_chosen.emit(str(key)))
+        self.follow = Button(self.tr("Follow"), "link", "arrow-clockwise")
+        self.follow.setToolTip(self.tr("Show the whole run again, and its newest step"))
+        self.follow.clicked.connect(self.follow_wanted)
+        self.follow.hide()
+        for part in (self.follow, self._smoothing_title, self.slider, self._smoothing_label, self.axis):
+            self.add_head(part)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Where there is little room, the slider keeps its tooltip and loses its words, then the legend goes."""
@@ -129,13 +102,26 @@ class LossPlot(PlotCard):
         def width(parts: Sequence[QWidget]) -> int:
             return sum(part.sizeHint().width() + self.head.spacing() for part in parts)
 
-        finding = () if self.finding.isHidden() else (self.finding,)
-        taken = theme.px(48) + width((self._title, *finding)) + self.slider.width()
-        room = self.width() - taken - width(entries)
-        for entry in entries:
-            entry.setVisible(room >= 0)
-        for label in words:
-            label.setVisible(room >= width(words))
+        extra = [part for part in (self.finding, self.follow) if not part.isHidden()]
+        room = self.width() - theme.px(48) - width((self._title, *extra)) - self.slider.width()
+        # In this order: a sign that nobody explains is worse than an axis that is chosen in the menu.
+        for parts in (entries, (self.axis,) if self._axes else (), words):
+            needed = self.axis.width() + self.head.spacing() if self.axis in parts else width(parts)
+            fits = room >= needed
+            room -= needed if fits else 0
+            for part in parts:
+                part.setVisible(fits)
+
+    def set_breaks(self, breaks: Collection[float]) -> None:
+        """Draw a gap behind each of these steps: another process went on from there."""
+        self._breaks = breaks
+        self.refresh()
+
+    def set_stretch(self, stretch: tuple[float, float] | None) -> None:
+        """Show a stretch of the run, and the way back; None follows the run."""
+        super().set_stretch(stretch)
+        self.follow.setVisible(stretch is not None)
+        self._fit_head()
 
     def smoothing(self) -> float:
         """The share of the past in the smoothed line, 0 to 0.99."""
@@ -188,6 +174,9 @@ class LossPlot(PlotCard):
             self._labels[name].setColor(look.colour(role))
             self._labels[name].setFont(theme.font(kind))
             self._labels[name].fill = pg.mkBrush(look.colour("surface")) if name == "best" else pg.mkBrush(None)
+        self._reading.setColor(look.colour("text"))
+        self._reading.setFont(theme.font("label"))
+        self._reading.fill = pg.mkBrush(look.colour("surface"))
         self._restyle_marks()
         self._fit_head()
 
@@ -206,21 +195,31 @@ class LossPlot(PlotCard):
 
     def draw(self) -> None:
         """Curves, ranges, markers and labels."""
-        steps, values = self.series.steps, self.series.values
-        self._smoothed = smooth(values, self.smoothing())
-        self._raw.setData(*thinned(steps, values, RAW_POINTS))
-        self._line.setData(*thinned(steps, self._smoothed))
+        steps, values = broken(self.series.steps, self.series.values, self._breaks)
+        smoothed = smooth(values, self.smoothing())
+        self._drawn, self._smoothed = steps, smoothed
+        for item, curve, most in ((self._raw, values, RAW_POINTS), (self._line, smoothed, MAX_POINTS)):
+            x, y = thinned(*self.in_sight(steps, curve), most)
+            item.setData(self.places(x), y)
         for name, item in (("raw", self._raw), ("line", self._line)):
             item.setVisible(self.legend[name].isChecked())
         low, high, last = self._ranges()
         self._draw_markers(low, high)
         for mark, text in zip(self._marks, self._mark_items[1::2], strict=True):
-            text.setPos(mark[0], high)
+            text.setPos(self._x(mark[0]), high)
+        for mark, line in zip(self._marks, self._mark_items[::2], strict=True):
+            line.setPos(self._x(mark[0]))
         self._draw_end(last)
+
+    def _x(self, step: float) -> float:
+        """Where a step stands on the axis."""
+        return float(self.places(np.array([step]))[0])
 
     def _ranges(self) -> tuple[float, float, float]:
         """Lowest and highest loss to be seen, and the last step; the axes are set to them."""
-        every = np.concatenate([self.series.values, np.array([loss for _, loss in self._evaluations])])
+        inside = self._stretch or (-math.inf, math.inf)
+        evaluations = [loss for step, loss in self._evaluations if inside[0] <= step <= inside[1]]
+        every = np.concatenate([self.in_sight(self.series.steps, self.series.values)[1], np.array(evaluations)])
         every = every[np.isfinite(every)]
         low, high = (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
         margin = (high - low) * 0.04 or max(abs(high) * 0.1, 0.1)
@@ -235,32 +234,64 @@ class LossPlot(PlotCard):
     def _draw_markers(self, low: float, high: float) -> None:
         shown = self._evaluations if self.legend["diamond"].isChecked() else []
         best = min(shown, key=lambda point: point[1], default=None)
-        self._scatter["diamond"].setData(pos=[point for point in shown if point != best])
-        self._scatter["star"].setData(pos=[best] if best else [])
+        self._scatter["diamond"].setData(pos=[(self._x(step), loss) for step, loss in shown if (step, loss) != best])
+        self._scatter["star"].setData(pos=[(self._x(best[0]), best[1])] if best else [])
         self._labels["best"].setVisible(best is not None)
         if best is not None:
             self._labels["best"].setText(self.tr("best {0}").format(f"{best[1]:.2f}"))
-            self._labels["best"].setAnchor((self._side(best[0]), 1.25))
-            self._labels["best"].setPos(*best)
+            self._labels["best"].setAnchor((self._side(self._x(best[0])), 1.25))
+            self._labels["best"].setPos(self._x(best[0]), best[1])
         saved = self._checkpoints if self.legend["triangle"].isChecked() else []
         height = low + (high - low) * 0.035
-        self._scatter["triangle"].setData(pos=[(step, height) for step in saved])
+        self._scatter["triangle"].setData(pos=[(self._x(step), height) for step in saved])
 
     def _draw_end(self, last: float) -> None:
         value = float(self._smoothed[-1]) if len(self._smoothed) else math.nan
         shown = self.legend["line"].isChecked() and math.isfinite(value)
-        self._scatter["end"].setData(pos=[(last, value)] if shown else [])
+        place = self._x(last)
+        self._scatter["end"].setData(pos=[(place, value)] if shown else [])
         self._labels["end"].setVisible(shown)
         if shown:
             self._labels["end"].setText(f"{value:.2f}")
-            # Beside the point, or above it where the plot ends.
-            self._labels["end"].setAnchor((1, 1.25) if self._side(last) > 0.5 else (-0.15, 0.5))
-            self._labels["end"].setPos(last, value)
+            self._labels["end"].setAnchor(self._end_anchor(place))
+            self._labels["end"].setPos(place, value)
 
-    def _side(self, step: float) -> float:
+    def _end_anchor(self, place: float) -> tuple[float, float]:
+        """Beside the point, or where the plot ends above it; below it if the label of the best one stands there."""
+        if self._side(place) <= 0.5:
+            return -0.15, 0.5
+        best = self._labels["best"]
+        first, last = self.canvas.viewRange()[0]
+        is_taken = best.isVisible() and abs(best.pos().x() - place) < (last - first) / 8
+        return (1, -0.35) if is_taken else (1, 1.25)
+
+    def show_reading(self, text: str | None) -> None:
+        """Write what the cursor points at beside it, at the top."""
+        self._reading.setVisible(bool(text))
+        if text:
+            place, (first, last) = float(self._cursor.value()), self.canvas.viewRange()[0]
+            self._reading.setText(text)
+            self._reading.setAnchor((1.04, 0) if place > (first + last) / 2 else (-0.04, 0))
+            self._reading.setPos(place, self.canvas.viewRange()[1][1])
+            self.canvas.setAccessibleDescription(text)
+
+    def reading(self, step: float) -> str:
+        """`step 213: loss 1.31, smoothed 1.24`, and the evaluation there if there was one."""
+        index = self.nearest(step)
+        if index < 0:
+            return ""
+        at = float(self.series.steps[index])
+        loss, place = float(self.series.values[index]), int(np.searchsorted(self._drawn, at))
+        said = [f"{loss:.3f}" if math.isfinite(loss) else self.tr("no value")]
+        if place < len(self._smoothed) and math.isfinite(self._smoothed[place]):
+            said.append(self.tr("smoothed {0}").format(f"{self._smoothed[place]:.3f}"))
+        said += [self.tr("evaluation {0}").format(f"{found:.3f}") for where, found in self._evaluations if where == at]
+        return self.tr("step {0}: loss {1}").format(format_int(int(at)), ", ".join(said))
+
+    def _side(self, place: float) -> float:
         """Where a label holds on to its point so that it stays inside: 0 by its left end, 1 by its right, else 0.5."""
         first, last = self.canvas.viewRange()[0]
-        share = (step - first) / (last - first)
+        share = (place - first) / (last - first)
         return 0.0 if share < 0.06 else 1.0 if share > 0.94 else 0.5
 
     def summary(self) -> str:
@@ -282,5 +313,6 @@ class LossPlot(PlotCard):
 
     def as_table(self) -> list[tuple[float, ...]]:
         """The rows behind the plot: step, loss, smoothed loss."""
-        smoothed = smooth(self.series.values, self.smoothing())
+        steps, values = broken(self.series.steps, self.series.values, self._breaks)
+        smoothed = smooth(values, self.smoothing())[np.isin(steps, self.series.steps)]
         return list(zip(self.series.steps.tolist(), self.series.values.tolist(), smoothed.tolist(), strict=True))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,52 @@ def smooth(values: Floats, weight: float) -> Floats:
         average = weight * average + (1.0 - weight) * value
         share *= weight
         result[index] = average / (1.0 - share)
+    return result
+
+
+def broken(
+    steps: Floats, values: Floats, breaks: Collection[float], *, every_step: bool = True
+) -> tuple[Floats, Floats]:
+    """The curve with a gap behind each step of `breaks`: what lies beyond did not follow. A curve that has a value at
+    `every_step` has one wherever steps are missing, too."""
+    if not len(steps):
+        return steps, values
+    behind = np.searchsorted(steps, np.array(sorted(breaks)), "right")
+    missing = np.flatnonzero(np.diff(steps) > 1) + 1 if every_step else np.empty(0, dtype=np.int64)
+    gaps = np.unique(np.concatenate([behind[(behind > 0) & (behind < len(steps))], missing]))
+    between = (steps[gaps - 1] + steps[gaps]) / 2
+    return np.insert(steps, gaps, between), np.insert(values, gaps, math.nan)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a step axis counts instead of steps: epochs, tokens or minutes, known at `steps` as `places` (both rising).
+
+    Beyond the last known step it goes on at the average pace. Without any, it counts steps.
+    """
+
+    steps: Floats = field(default_factory=lambda: np.empty(0))
+    places: Floats = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether it is the axis of steps itself."""
+        return not len(self.steps)
+
+    def at(self, steps: Floats) -> Floats:
+        """Where these steps stand on the axis."""
+        return steps if self.counts_steps else _beyond(steps, self.steps, self.places)
+
+    def steps_at(self, places: Floats) -> Floats:
+        """The steps that stand there."""
+        return places if self.counts_steps else _beyond(places, self.places, self.steps)
+
+
+def _beyond(wanted: Floats, known: Floats, values: Floats) -> Floats:
+    """Linear interpolation from (0, 0) on, and beyond the last known point at the average pace up to it."""
+    inside: Floats = np.interp(wanted, np.concatenate([[0.0], known]), np.concatenate([[0.0], values]))
+    pace = values[-1] / known[-1] if known[-1] > 0 else 0.0
+    result: Floats = np.where(wanted > known[-1], wanted * pace, inside)
     return result
 
 

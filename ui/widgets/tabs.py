@@ -51,8 +51,9 @@ class Tabs(QTabBar):
         return self.tabSizeHint(index)
 
     def focusInEvent(self, event: QFocusEvent) -> None:
-        """Remember who gave the focus: the mouse needs no ring."""
-        self._by_mouse = event.reason() == Qt.FocusReason.MouseFocusReason
+        """Remember who gave the focus: the mouse needs no ring. A window that comes to the front gives back what was there."""
+        if event.reason() != Qt.FocusReason.ActiveWindowFocusReason:
+            self._by_mouse = event.reason() == Qt.FocusReason.MouseFocusReason
         super().focusInEvent(event)
 
     def paintEvent(self, _event: QPaintEvent) -> None:

@@ -10,7 +10,7 @@ from PySide6.QtTest import QTest
 from studio.runs import events as e
 from tests.ui.pages.train_facts import GB, add_run, feed, ready_state, run_events, step_taken
 from ui.pages.train import TrainPage
-from ui.pages.train_now import MAX_WARNINGS
+from ui.pages.train_hints import MAX_WARNINGS
 from ui.state import AppState
 from ui.widgets.loss_plot import RAW_POINTS
 from ui.widgets.messages import MessageBar
@@ -41,7 +41,7 @@ def picture(page: TrainPage) -> dict[str, object]:
         plot.redraw()
     return {
         "curves": {name: plot.as_table() for name, plot in plots.items()},
-        "place": (running.percent.text(), running.place.text(), running.gone.text(), running.left.text()),
+        "place": [each.text() for each in (running.progress.percent, running.progress.place, running.progress.gone)],
         "pill": running._pill.accessibleName(),
         "now": [running.now.loss.accessibleName(), running.now.evaluation.accessibleName()],
         "rows": {name: label.text() for name, label in running.now.rows.items()},
@@ -104,7 +104,7 @@ def test_a_flood_of_events_is_drawn_once_in_a_while_and_thinned_out(
     for step in range(2, 5002):
         feed(state, view, step_taken(step))
     assert not painted, "events alone draw nothing"
-    qtbot.waitUntil(lambda: "5,001 of 5,001" in page.running.place.text())
+    qtbot.waitUntil(lambda: "5,001 of 5,001" in page.running.progress.place.text())
     assert len(painted) == 1
     charts = page.running.charts
     for plot in (charts.loss, *charts.small.values()):
@@ -127,17 +127,25 @@ def test_the_bar_tells_how_far_the_reading_of_a_large_file_is(
     for event in (e.PhaseEntered(name="tokenising"), e.Progressed(what="lines", done=43_000, total=100_000)):
         feed(state, view, event)
     running.refresh()
-    assert (running.bar.value(), running.bar.maximum(), running.percent.text()) == (43_000, 100_000, "43 %")
-    assert running.place.text() == "line 43,000 of 100,000"
+    assert (running.progress.bar.value(), running.progress.bar.maximum(), running.progress.percent.text()) == (
+        43_000,
+        100_000,
+        "43 %",
+    )
+    assert running.progress.place.text() == "line 43,000 of 100,000"
     feed(state, view, e.PhaseEntered(name="training"))
     running.refresh()
-    assert (running.bar.value(), running.percent.text(), running.place.text()) == (0, "0 %", "step 0")
+    assert (running.progress.bar.value(), running.progress.percent.text(), running.progress.place.text()) == (
+        0,
+        "0 %",
+        "step 0",
+    )
 
 
 ENDINGS = [
-    (e.Finished(run="run", adapter="pirate v1", seconds=120.0), "Finished after 2.0 min", "pirate v1", {"Chat with it"}),
-    (e.Stopped(step=120, saved=True, adapter="pirate v1"), "Stopped at step 120", "from there", {"Resume", "Chat with it"}),
-    (e.Stopped(step=120, saved=False), "Stopped at step 120", "last checkpoint", {"Resume"}),
+    (e.Finished(run="run", adapter="pirate v1", seconds=120.0), "Finished after 2.0 min", "pirate v1", {"Compare with base"}),
+    (e.Stopped(step=120, saved=True, adapter="pirate v1"), "Stopped at step 120", "from there", {"Resume", "Compare with base"}),
+    (e.Stopped(step=120, saved=False), "Stopped at step 120", "goes on from step 100", {"Resume"}),
     (e.Paused(step=120), "Paused at step 120. The card is free.", "Resume goes on", {"Resume"}),
     (e.Paused(step=100, cause="No room.", hint="Free 1 GB."), "Paused at step 120", "No room. Free 1 GB. Resume", {"Resume"}),
     (e.Failed(kind="x", message=f"Too little {HOSTILE}.", hint="Lower it.", step=120), "Failed at step 120", HOSTILE, {"Resume"}),
@@ -162,7 +170,7 @@ def test_every_ending_says_why_and_what_comes_next(
     assert part in card.text.text()
     offered = {button.text() for button in (card.resume, card.chat) if button.isVisible()}
     assert offered == buttons
-    assert not page.running.pause.isVisible()
+    assert not page.running.actions_.pause.isVisible()
 
 
 def test_the_next_steps_ask_for_what_they_say(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:
@@ -191,19 +199,23 @@ def test_a_live_run_can_be_asked_and_what_was_asked_for_is_shown(
     asked: list[tuple[str, str]] = []
     state.run_requested.connect(lambda *args: asked.append(args))
     running = page.running
-    for button in (*running.wishes.values(), running.pause):
+    for button in (*running.actions_.wishes.values(), running.actions_.pause):
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
     assert asked == [("run", verb) for verb in ("sample", "evaluate", "save", "pause")]
     assert running._pill.accessibleName() == "Pausing\u2026"
-    assert not running.stop.isEnabled()
+    assert not running.actions_.stop.isEnabled()
     feed(state, view, e.Paused(step=20))
     qtbot.waitUntil(lambda: running._pill.accessibleName() == "Paused")
     page.resize(1024 - 64, 620)
     qtbot.waitUntil(lambda: running.narrow)
-    assert [action.text() for action in running.more.menu().actions()] == ["Sample now", "Evaluate now", "Save now"]
-    labels = [action.text() for action in running.stop.menu().actions()]
+    assert [action.text() for action in running.actions_.more.menu().actions()] == [
+        "Sample now",
+        "Evaluate now",
+        "Save now",
+    ]
+    labels = [action.text() for action in running.actions_.stop.menu().actions()]
     assert labels == ["Stop and save", "Stop without saving"]
-    for action in running.stop.menu().actions():
+    for action in running.actions_.stop.menu().actions():
         action.trigger()
     assert [verb for _, verb in asked[-2:]] == ["stop", "discard"]
 
@@ -228,12 +240,12 @@ def test_warnings_can_be_dismissed_and_stay_so(state: AppState, page: TrainPage,
     known(page, qtbot)
 
     def bars() -> list[str]:
-        found = page.running.warnings.findChildren(MessageBar)
+        found = page.running.hints.findChildren(MessageBar)
         return [bar.accessibleName() for bar in found if not bar.isHidden()]
 
     assert sorted(bars()) == [f"{HOSTILE} {index} Look." for index in (2, 3, 4)]
     assert len(bars()) == MAX_WARNINGS
-    first = next(bar for bar in page.running.warnings.findChildren(MessageBar) if "4" in bar.accessibleName())
+    first = next(bar for bar in page.running.hints.findChildren(MessageBar) if "4" in bar.accessibleName())
     first.action_triggered.emit()
     page.running.refresh()
     qtbot.waitUntil(lambda: sorted(bars()) == [f"{HOSTILE} {index} Look." for index in (1, 2, 3)])
@@ -244,7 +256,7 @@ def test_a_warning_without_advice_is_only_information(state: AppState, page: Tra
     add_run(state, tmp_path / "run", [*run_events(20), *warnings])
     page.show()
     known(page, qtbot)
-    bars = {bar.accessibleName(): bar for bar in page.running.warnings.findChildren(MessageBar)}
+    bars = {bar.accessibleName(): bar for bar in page.running.hints.findChildren(MessageBar)}
     assert bars["Plain AdamW."].kind() == "info"
     assert bars["Too long. Cut it."].kind() == "warn"
 
@@ -275,7 +287,7 @@ def test_log_and_recipe_are_plain_text_of_the_runs_own_files(
     qtbot.waitUntil(lambda: running.log.toPlainText() == f"one\n{HOSTILE}")
     running.tabs.set_value("recipe")
     assert f'name = "{HOSTILE}"' in running.recipe.toPlainText()
-    assert running.recipe.isReadOnly()
+    assert running.recipe.text.isReadOnly()
 
 
 def test_samples_stand_side_by_side_and_the_last_column_follows(
@@ -312,7 +324,7 @@ def test_the_page_goes_where_the_run_is(state: AppState, page: TrainPage, tmp_pa
     add_run(state, tmp_path / "run", list(run_events(5)))
     assert page.currentWidget() is page.running
     known(page, qtbot)
-    QTest.mouseClick(page.running.back, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(page.running.actions_.back, Qt.MouseButton.LeftButton)
     assert page.currentWidget() is page.setup
     page.hide()
     page.show()
@@ -444,7 +456,10 @@ def test_a_finished_run_tells_its_peak_beside_the_estimate(state: AppState, page
     add_run(state, tmp_path / "run", events)
     page.show_run("run")
     page.show()
-    assert "Peak memory: 12.0 GB measured, \u2248 13.0 GB estimated." in page.running.ending.text.text()
+    assert (
+        page.running.ending.tiles["memory"].accessibleName()
+        == "Peak memory: 12.0 GB \u2248 13.0 GB estimated, 8 % under"
+    )
 
 
 def test_the_memory_can_be_looked_at_alone(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:

@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QWidget
 from tests.ui.gallery import losses
 from ui import theme
 from ui.widgets.loss_plot import LossPlot
-from ui.widgets.plots import SmallPlot
 from ui.widgets.series import MAX_POINTS, Series, nice_ticks, smooth, thinned, tick_texts
+from ui.widgets.small_plot import SmallPlot
 
 VALUES = st.lists(st.one_of(st.floats(-1e3, 1e3), st.just(math.nan)), min_size=1, max_size=400)
 
