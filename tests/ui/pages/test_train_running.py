@@ -145,7 +145,7 @@ def test_the_bar_tells_how_far_the_reading_of_a_large_file_is(
 ENDINGS = [
     (e.Finished(run="run", adapter="pirate v1", seconds=120.0), "Finished after 2.0 min", "pirate v1", {"Compare with base"}),
     (e.Stopped(step=120, saved=True, adapter="pirate v1"), "Stopped at step 120", "from there", {"Resume", "Compare with base"}),
-    (e.Stopped(step=120, saved=False), "Stopped at step 120", "last checkpoint", {"Resume"}),
+    (e.Stopped(step=120, saved=False), "Stopped at step 120", "goes on from step 100", {"Resume"}),
     (e.Paused(step=120), "Paused at step 120. The card is free.", "Resume goes on", {"Resume"}),
     (e.Paused(step=100, cause="No room.", hint="Free 1 GB."), "Paused at step 120", "No room. Free 1 GB. Resume", {"Resume"}),
     (e.Failed(kind="x", message=f"Too little {HOSTILE}.", hint="Lower it.", step=120), "Failed at step 120", HOSTILE, {"Resume"}),
