@@ -56,13 +56,15 @@ def die_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
             os.kill(os.getpid(), by)
 
 
-def pulse(pid: int, process_started: float) -> Pulse | None:
-    """What that very process is seen to do now, its children included; None if it is gone or may not be looked at."""
+def pulse(pid: int, process_started: float, *, is_shared: bool = False) -> Pulse | None:
+    """What that very process is seen to do now, its children included, and where the work is shared, its siblings; None if it is
+    gone or may not be looked at."""
     try:
         process = psutil.Process(pid)
         if abs(process.create_time() - process_started) >= 1.0:
             return None
-        family = [process, *process.children(recursive=True)]
+        head = (process.parent() if is_shared else None) or process
+        family = [head, *head.children(recursive=True)]
         is_stopped = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
         return Pulse(time.monotonic(), _asleep(), sum(map(_cpu_seconds, family)), is_stopped)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -74,7 +76,7 @@ def silence(
 ) -> Silence | None:
     """What `dog` makes of that process as it is now; None while all is well, or while there is none. The card is asked about only
     if it matters."""
-    seen = pulse(pid, process_started) if pid is not None else None
+    seen = pulse(pid, process_started, is_shared=dog.is_shared) if pid is not None else None
     if seen is None:
         return None
     if not dog.is_patient(seen.at) and card_is_busy():

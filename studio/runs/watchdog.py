@@ -67,6 +67,8 @@ class Watchdog:
 
     def __init__(self, pid: int | None = None) -> None:
         self._pid = pid
+        self.is_shared = False
+        """Whether several processes share the run: the one that is watched may rest while it waits for another."""
         self._seconds: deque[float] = deque(maxlen=20)
         self._phase = ""
         self._saved = 0
@@ -79,8 +81,8 @@ class Watchdog:
         """Something has happened in the run."""
         self._has_news = True
         match event:
-            case e.Started(pid=pid, from_step=step):
-                self._pid, self._saved, self._phase = pid, step, ""
+            case e.Started(pid=pid, from_step=step, num_processes=count):
+                self._pid, self._saved, self._phase, self.is_shared = pid, step, "", count > 1
                 self._seconds.clear()
             case e.PhaseEntered(name=name):
                 self._phase = name

@@ -8,7 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from studio.runs import events as e
 from studio.runs.processes import is_alive, kill, pulse
+from studio.runs.watchdog import Watchdog
 
 ROOT = Path(__file__).resolve().parents[3]
 CHILD = """
@@ -100,6 +102,29 @@ def test_the_pulse_of_a_process_counts_its_children_in():
             process.kill()
         parent.wait()
         parent.stdout.close()
+
+
+def test_a_process_that_waits_for_the_others_at_a_shared_run_is_not_taken_for_idle():
+    launcher = python(
+        "import subprocess, sys; run = lambda code: subprocess.Popen([sys.executable, '-c', code]); "
+        "one = run('import signal; signal.pause()'); other = run('while True: pass'); print(one.pid, flush=True); other.wait()"
+    )
+    first = psutil.Process(int(launcher.stdout.readline()))
+    family = launcher.children()
+    try:
+        who = first.pid, first.create_time()
+        dog = Watchdog()
+        dog.hear(e.Started(pid=who[0], process_started=who[1], device="cpu", num_processes=2))
+        assert dog.is_shared
+        before = now = pulse(*who, is_shared=dog.is_shared)
+        while now.cpu - before.cpu < 0.3:
+            now = pulse(*who, is_shared=dog.is_shared)
+        assert pulse(*who).cpu < 0.3
+    finally:
+        for process in [*family, launcher]:
+            process.kill()
+        launcher.wait()
+        launcher.stdout.close()
 
 
 def test_a_job_ends_with_who_has_asked_for_it(tmp_path):
