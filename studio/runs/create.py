@@ -44,8 +44,27 @@ def create_run(
 
     Raises `RecipeError`, `BaseModelError` or `DataError` before anything is written.
     """
+    job = _job(workspace, recipe, device, recipe_folder)
+    return RunFolder.create(workspace, name or recipe.name, job)
+
+
+def job_instead(
+    workspace: Workspace, run: RunFolder, recipe: Recipe, recipe_folder: Path | None = None
+) -> dict[str, Any]:
+    """What `job.json` of `run` would say with `recipe` in the place of its own, its inputs pinned down as they are now.
+
+    A run that was not given a name of its own is called as the recipe is. Raises what `create_run` raises, and `DamagedError`
+    if the old job cannot be read.
+    """
+    old = read_job(run)
+    name = recipe.name if run.name == old.recipe.name else run.name
+    kept = {key: value for key, value in run.job.items() if key in ("kind", "created")}
+    return {**kept, "name": name, **_job(workspace, recipe, old.device, recipe_folder)}
+
+
+def _job(workspace: Workspace, recipe: Recipe, device: str, recipe_folder: Path | None) -> dict[str, Any]:
     base, data = _checked(workspace, recipe, recipe_folder)
-    job = {
+    return {
         "recipe": to_dict(recipe),
         "device": device,
         "base": {"id": base.id, "path": str(base.path), "hub_id": base.hub_id, "revision": base.revision},
@@ -53,7 +72,6 @@ def create_run(
         "inputs": inputs(base, data),
         "versions": versions(),
     }
-    return RunFolder.create(workspace, name or recipe.name, job)
 
 
 def fit_test_of(workspace: Workspace, recipe: Recipe, *, recipe_folder: Path | None = None) -> TestFit:
@@ -94,6 +112,19 @@ def read_job(run: RunFolder) -> TrainJob:
 
 def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
     """Raise `ChangedError` if the run's base, data or template is no longer what it was at the start."""
+    changed, _ = changed_inputs(workspace, run)
+    if changed:
+        raise ChangedError(
+            f"The {' and the '.join(changed)} of {run.name} changed since it began: going on would be another experiment.",
+            "Put the old files back, or start a new run.",
+        )
+
+
+def changed_inputs(workspace: Workspace, run: RunFolder) -> tuple[list[str], dict[str, str]]:
+    """Names of the inputs that are no longer what `job.json` says, and the hashes of all as they are now.
+
+    Raises `ChangedError` if the dataset is gone, `BaseModelError` if the base is.
+    """
     job = read_job(run)
     try:
         now = inputs(find_base(workspace, str(job.base)), job.data)
@@ -102,12 +133,7 @@ def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
             f"The dataset of {run.name} is gone: {job.data}.", "Put it back, or start a new run."
         ) from error
     was: dict[str, Any] = run.job["inputs"]
-    changed = [name for name, value in now.items() if was.get(name) != value]
-    if changed:
-        raise ChangedError(
-            f"The {' and the '.join(changed)} of {run.name} changed since it began: going on would be another experiment.",
-            "Put the old files back, or start a new run.",
-        )
+    return [name for name, value in now.items() if was.get(name) != value], now
 
 
 def refuse_full_disk(run: RunFolder) -> None:
