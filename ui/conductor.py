@@ -21,6 +21,7 @@ from ui import facts
 from ui.bridge import every, in_background
 from ui.drafting import Drafting
 from ui.fit_testing import FitTesting
+from ui.queueing import Queueing
 from ui.settings import Settings, save
 from ui.shelving import Shelving
 from ui.state import AppState, Ask, RunView
@@ -63,6 +64,7 @@ class Conductor(QObject):
         self.drafting = Drafting(workspace, state, self)
         self.shelving = Shelving(workspace, state, self.thread_, self)
         self.fit_testing = FitTesting(workspace, state, self.thread_, self)
+        self.queueing = Queueing(workspace, state, self.thread_, device, self)
         self._listen_to_wishes()
         self._listen_to_thread()
         self._timer = every(self, REFRESH_MS, self.refresh)
@@ -77,6 +79,7 @@ class Conductor(QObject):
         """Let go of everything. A run in progress goes on; so does a job, unless it was cancelled before."""
         self._is_closed = True
         self._timer.stop()
+        self.queueing.close()
         try:
             self.drafting.flush()
         except StudioError as error:
@@ -178,6 +181,7 @@ class Conductor(QObject):
             if view.state.status.is_live and run_id not in self._followed:
                 self.thread_.follow(view.folder)
         state.is_gathered = True
+        self.queueing.look()
         self.drafting.start_from(found.recipe)
         if found.num_damaged:
             sentence = self.tr("Some run folders cannot be read: {0}.").format(found.num_damaged)

@@ -22,6 +22,7 @@ from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from ui.fit_view import FitTestView
+from ui.queue_view import QueueView
 
 
 @dataclass
@@ -104,6 +105,8 @@ class AppState(QObject):
     engine_changed = Signal()
     fit_test_changed = Signal()
     """How far the fit test is, or how it ended."""
+    queue_changed = Signal()
+    """Which runs wait, who works through them, or what was done."""
     chat_news = Signal(object)
     """TextStreamed, Answered, AskFailed or BaseLoaded."""
     job_changed = Signal(object)
@@ -121,6 +124,9 @@ class AppState(QObject):
     fit_test_stop_requested = Signal()
     run_requested = Signal(str, str)
     """(run id, verb): stop, discard, pause, resume, save, evaluate, sample."""
+    queue_requested = Signal(str, str, object)
+    """(verb, run id, value): add (the recipe as it is), edit, save (the recipe into the run), cancel, move (to the position
+    `value`, from 1), remove, start, stop, seen, report (open it)."""
     tour_requested = Signal()
     """Train the example on the starter base, which is added first where it is missing."""
     recipe_open_requested = Signal(str)
@@ -172,6 +178,9 @@ class AppState(QObject):
         """Of each base on this computer, as far as its config.json could be read."""
         self.past_peak: PastPeak | None = None
         """Of the run on the recipe's base that was most like the recipe; None if none was measured on a card."""
+        self.queue = QueueView()
+        self.edited_run = ""
+        """Id of the waiting run whose recipe is being edited; "" if none is."""
         self.fit_test: FitTestView | None = None
         """The one in progress, else the last one that had an answer."""
         self.trainable: tuple[int, int] | None = None
@@ -190,9 +199,8 @@ class AppState(QObject):
         """Whether bases, adapters and runs have been looked for yet: before that, an empty list means nothing."""
         self.engine_installed = True
         """Whether the libraries that train are there."""
-        self.has_chatted = False
-        self.has_exported = False
-        """Whether an adapter was ever merged or exported here."""
+        self.has_chatted = self.has_exported = False
+        """Whether a model ever answered here, and whether an adapter was ever merged or exported."""
 
     @property
     def base(self) -> Base | None:

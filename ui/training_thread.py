@@ -26,6 +26,7 @@ from studio.runs.folder import RunFolder, list_runs
 from studio.runs.jobs import Job, start_job
 from studio.runs.lines import Mailbox
 from studio.runs.processes import is_alive, own_start
+from studio.runs.queue import take_out
 from studio.runs.state import RunState
 
 POLL_SECONDS = 0.05
@@ -78,9 +79,10 @@ class TrainingThread(QThread):
         """Train a new run, or go on with one."""
         self._tasks.put(("train", lambda: self._start_run(run)))
 
-    def follow(self, run: RunFolder) -> None:
-        """Tell what happens in a run that somebody else has begun; one that stands still is told once."""
-        self._tasks.put(("follow", lambda: self._follow(run, keep=False)))
+    def follow(self, run: RunFolder, *, keep: bool = False) -> None:
+        """Tell what happens in a run that somebody else has begun, or is about to (`keep`); else one that stands still is told
+        once."""
+        self._tasks.put(("follow", lambda: self._follow(run, keep=keep)))
 
     def wish(self, wish: w.Wish) -> None:
         """Pass a wish to the engine; one is started for a question or a fit test, and for nothing else."""
@@ -166,6 +168,7 @@ class TrainingThread(QThread):
         refuse_changes(self._workspace, run)
         engine = self._ensure_engine()
         refuse_busy(engine, self._workspace)
+        take_out(self._workspace, run)
         self._follow(run, keep=True)
         engine.post(w.Train(folder=str(run.path)))
 

@@ -6,8 +6,8 @@ keeps it single. What it knows lies in the queue's file: killed at any instant, 
 list that says so, and the next driver follows that run from there. When nothing waits any more, or the user wishes no more to
 be begun, it ends.
 
-The card belongs to whoever is at it: a run begun by hand, from a window or by a command, is waited for. Should one slip in
-between, the engine does one after the other: it holds the device by a lease, and there is only one engine.
+The card belongs to whoever is at it: a run begun by hand, from a window or by a command, is waited for. No two runs can share
+it, whatever anybody does: an engine holds its device by a lease, and does one run after the other.
 
 An ending of one run is no reason not to do the next, with four exceptions, after each of which the next one would only end
 likewise, or take what the user has just asked for: the disk is full; the card is lost; no engine comes up, or three have died
@@ -23,7 +23,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -37,7 +39,7 @@ from studio.runs.endings import Ending, leaves_no_card
 from studio.runs.engine import EXIT_BUSY, Engine, busy_with, running_engine, spawn_python, start_engine
 from studio.runs.folder import RunFolder
 from studio.runs.follower import POLL_SECONDS, Follower
-from studio.runs.processes import is_alive, own_start
+from studio.runs.processes import own_start
 from studio.runs.queue import Done, Turn, begin_report, changing, read_queue
 from studio.runs.report import write_report
 from studio.runs.state import RunState, Status
@@ -111,7 +113,8 @@ class Driver:
         more, if there is none."""
         while True:
             head = next(iter(read_queue(self._workspace).waiting), "")
-            busy = self._busy_for(head) if head else None
+            engine = running_engine(self._workspace, _device(self._run(head))) if head else None
+            busy = self._others_run(engine, head) if engine is not None else None
             with changing(self._workspace) as queue:
                 if queue.turn is not None:
                     return queue.turn
@@ -121,32 +124,43 @@ class Driver:
                 if queue.waiting[0] == head and busy is None:
                     queue.turn = Turn(queue.waiting.pop(0), time.time())
                     return queue.turn
-            if busy is not None:
-                self._await(busy, head)
+            if busy is not None and engine is not None:
+                self._await(busy, engine, lambda head=head: self._is_next(head))  # type: ignore[misc]
 
-    def _busy_for(self, head: str) -> RunFolder | None:
-        """The run of somebody else's that is in progress on the device of `head`, if there is one."""
-        engine = running_engine(self._workspace, _device(RunFolder(self._workspace.runs / head)))
-        busy = busy_with(engine, self._workspace) if engine is not None else None
-        return RunFolder(self._workspace.runs / busy) if busy not in (None, head) else None
+    def _run(self, run_id: str) -> RunFolder:
+        return RunFolder(self._workspace.runs / run_id)
 
-    def _await(self, busy: RunFolder, head: str) -> None:
-        """Wait while `busy` is in progress, the queue is wanted and `head` is still the next one."""
-        _log.info("%s waits for the end of %s", head, busy.id)
-        news, state = busy.events, RunState()
-        while True:
+    def _is_next(self, head: str) -> bool:
+        queue = read_queue(self._workspace)
+        return queue.is_started and queue.waiting[:1] == [head]
+
+    def _others_run(self, engine: Engine, own: str) -> RunFolder | None:
+        """The run other than `own` that `engine` is at, or has been asked for and not yet begun, if there is one."""
+        for wish in w.wish_file(engine.session / "wishes.jsonl").read():
+            if isinstance(wish, w.Train):
+                run = RunFolder(Path(wish.folder))
+                begun = any(isinstance(event, e.Started) and event.pid == engine.pid for event in run.events.read())
+                if run.id != own and not begun and run.path.exists():
+                    return run
+        busy = busy_with(engine, self._workspace)
+        return self._run(busy) if busy not in (None, own) else None
+
+    def _await(self, busy: RunFolder, engine: Engine, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Wait until `engine` has done with `busy`, as long as that is wanted."""
+        _log.info("waiting for the end of %s", busy.id)
+        news, state, begun = busy.events, RunState(), False
+        while engine.is_alive and is_wanted():
             for event in news.read():
                 state.advance(event)
-            queue = read_queue(self._workspace)
-            is_gone = state.pid is None or not is_alive(state.pid, state.process_started)
-            if not state.status.is_live or is_gone or not queue.is_started or queue.waiting[:1] != [head]:
-                busy.bury()  # its engine may have gone without a last word
+                begun |= isinstance(event, e.Started) and event.pid == engine.pid
+            if begun and not state.status.is_live:
                 return
             self._pause.wait(POLL_SECONDS)
+        busy.bury()  # its engine may have gone without a last word
 
     def _do(self, turn: Turn) -> tuple[RunState, Ending | None]:
         """See the run to its end; returns its state, and why the queue cannot go on, if that is so."""
-        run = RunFolder(self._workspace.runs / turn.run)
+        run = self._run(turn.run)
         state = run.bury()
         is_over = state.ended is not None and state.ended >= turn.took_up and not state.status.is_live
         if is_over and (state.status is not Status.INTERRUPTED or turn.takes >= MOST_TAKES):
@@ -182,7 +196,7 @@ class Driver:
         """Follow the run through as many engines as it takes. Raises `EngineError` if one does not take it up."""
         while True:
             is_live = state.status.is_live
-            engine = self._engine_of(state.device if is_live else _device(run))
+            engine = self._engine_of(state.device if is_live else _device(run), state.pid if is_live else None)
             follower = Follower(self._workspace, run, turn, engine, self._pause)
             if not is_live or engine.pid != state.pid:
                 engine.post(w.Train(folder=str(run.path)))
@@ -194,12 +208,35 @@ class Driver:
                 engine.post(w.Release())  # a pause gives the card back, and with it the base that lies there
             return state
 
-    def _engine_of(self, device: str) -> Engine:
-        """The engine of `device`; one of our own is kept, for nobody else would learn by which signal it ended."""
-        if self._engine is None or self._engine.device != device or not self._engine.is_alive:
+    def _engine_of(self, device: str, at_it: int | None) -> Engine:
+        """The engine of `device`: the process `at_it`, if the run is live there, else one of our own.
+
+        Whoever starts an engine may end it: a command does when it has its answer, and a run that we had begun there would
+        be paused by that. So one that is somebody else's is waited for while it is at a run, and sent home when it is not.
+        """
+        engine = self._engine
+        while engine is None or engine.device != device or not engine.is_alive:
+            other = running_engine(self._workspace, device)
+            if other is not None and other.pid != at_it:
+                self._send_home(other)
+                continue
             self._let_go()
-            self._engine = start_engine(self._workspace, device)
-        return self._engine
+            engine = start_engine(self._workspace, device)
+            if engine.process is None and engine.pid != at_it:
+                engine = None  # somebody was quicker
+        self._engine = engine if engine.process is not None else None
+        return engine
+
+    def _send_home(self, other: Engine) -> None:
+        busy = self._others_run(other, "")
+        if busy is not None:
+            self._await(busy, other)
+        elif other.is_alive:
+            other.post(w.Release())
+            if not other.wait(RELEASE_SECONDS):
+                raise EngineError(
+                    f"The engine that holds {other.device} does not end.", f"End the process {other.pid}."
+                )
 
     def _let_go(self) -> None:
         """An engine that nobody attends ends by itself; one that a window attends stays with its base."""
@@ -214,7 +251,7 @@ class Driver:
         with changing(self._workspace) as queue:
             last = queue.turn or turn
             halt, comes_back = self._reason_to_halt(state, trouble)
-            done = _done(last, state, _last_failure(RunFolder(self._workspace.runs / turn.run)))
+            done = _done(last, state, _last_failure(self._run(turn.run)))
             queue.turn = None
             if trouble is None:
                 queue.done.append(done)
