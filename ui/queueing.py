@@ -123,6 +123,7 @@ class Queueing(QObject):
         live = self._state.live_run
         hint = self.tr("It begins when {0} has ended.").format(live.folder.name) if live is not None else ""
         self._state.noticed.emit("ok", self.tr("{0} waits for its turn.").format(run.name), hint)
+        self._thread.follow(run)
         self._done(run)
 
     def _edit(self, run_id: str, recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from pytestqt.qtbot import QtBot
 
@@ -34,6 +35,8 @@ def desk(tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Itera
     driver, engine = q.read_queue(made.workspace).driver, running_engine(made.workspace, "cpu")
     for pid in filter(None, [driver and driver[0], engine and engine.pid]):
         kill(pid)
+    # One that has just done its last run is on its way out.
+    psutil.wait_procs(psutil.Process().children(), timeout=20)
     next(making, None)
 
 
@@ -64,7 +67,8 @@ def test_what_is_added_while_a_run_is_at_work_follows_it(desk: Desk) -> None:
         heard = notices(state)
         first = desk.begin(state, "long")
         add(desk, state, "short")
-        assert ("ok", "short waits for its turn.", "It begins when long has ended.") in heard
+        desk.wait(lambda: heard)
+        assert heard == [("ok", "short waits for its turn.", "It begins when long has ended.")]
         desk.wait(lambda: state.queue.is_driven)
         waits = state.queue.entries[0].run_id
         assert state.queue.current == ""
@@ -158,10 +162,10 @@ def test_a_waiting_run_that_is_begun_by_hand_waits_no_more(desk: Desk) -> None:
 
 
 def test_a_list_that_cannot_be_read_is_told_once(desk: Desk) -> None:
-    desk.workspace.queue.mkdir(parents=True)
-    q.queue_file(desk.workspace).write_text("{")
     with desk.open() as state:
         heard = notices(state)
+        desk.workspace.queue.mkdir(parents=True)
+        q.queue_file(desk.workspace).write_text("{")
         desk.wait(lambda: heard)
         state.queue_requested.emit("move", "nobody", 1)
         desk.wait(lambda: len(heard) == 2)

@@ -223,4 +223,4 @@ def test_a_long_report_says_that_there_is_more(qtbot: QtBot, tmp_path: Path) -> 
     lines = tuple(line(f"run-{number}", "finished") for number in range(9))
     page = shown(qtbot, gathered(run(tmp_path, "old", ending=e.Finished())), lines=lines)
     assert page.queue.report.heading.text() == "Done so far: 9 finished"
-    assert page.queue.report._more.text().startswith("and 3 before them")
+    assert page.queue.report._more.text().startswith("and 4 before them")
