@@ -37,7 +37,7 @@ PULSE_SECONDS = 2.0
 @dataclass
 class _Followed:
     """A run whose event file is being read, and the process that is at it; `pid` is None until one has begun. One that
-    `is_to_go_on` waits for its engine to end, and for the next one."""
+    `is_to_go_on` waits for its engine to end, and for the next one. `is_ours` if it was our engine that was asked for it."""
 
     run: RunFolder
     mailbox: Mailbox[e.Event]
@@ -45,6 +45,7 @@ class _Followed:
     pid: int | None
     process_started: float
     is_to_go_on: bool = False
+    is_ours: bool = False
 
 
 class TrainingThread(QThread):
@@ -170,6 +171,7 @@ class TrainingThread(QThread):
         refuse_busy(engine, self._workspace)
         take_out(self._workspace, run)
         self._follow(run, keep=True)
+        self._followed[run.id].is_ours = True
         engine.post(w.Train(folder=str(run.path)))
 
     def _post(self, wish: w.Wish) -> None:
@@ -255,7 +257,7 @@ class TrainingThread(QThread):
             self.run_event.emit(run_id, event)
             if isinstance(event, e.ENDINGS):
                 self._followed.pop(run_id, None)
-        if gone is not None and followed.pid is None and run_id in self._followed:
+        if gone is not None and followed.is_ours and followed.pid is None and run_id in self._followed:
             del self._followed[run_id]
             log = gone.session / "log.txt"
             error = EngineError(f"The engine ended before it began {followed.run.name}.", f"Its log says why: {log}")

@@ -114,7 +114,8 @@ class Driver:
         while True:
             head = next(iter(read_queue(self._workspace).waiting), "")
             engine = running_engine(self._workspace, _device(self._run(head))) if head else None
-            busy = self._others_run(engine, head) if engine is not None else None
+            tasks = self._tasks(engine) if engine is not None else []
+            busy = next((run for run in tasks if run.id != head), None)
             with changing(self._workspace) as queue:
                 if queue.turn is not None:
                     return queue.turn
@@ -134,16 +135,16 @@ class Driver:
         queue = read_queue(self._workspace)
         return queue.is_started and queue.waiting[:1] == [head]
 
-    def _others_run(self, engine: Engine, own: str) -> RunFolder | None:
-        """The run other than `own` that `engine` is at, or has been asked for and not yet begun, if there is one."""
+    def _tasks(self, engine: Engine) -> list[RunFolder]:
+        """The runs that `engine` is at, or has been asked for and not yet begun."""
+        found = []
         for wish in w.wish_file(engine.session / "wishes.jsonl").read():
             if isinstance(wish, w.Train):
                 run = RunFolder(Path(wish.folder))
                 begun = any(isinstance(event, e.Started) and event.pid == engine.pid for event in run.events.read())
-                if run.id != own and not begun and run.path.exists():
-                    return run
+                found += [] if begun or not run.path.exists() else [run]
         busy = busy_with(engine, self._workspace)
-        return self._run(busy) if busy not in (None, own) else None
+        return [*([self._run(busy)] if busy is not None else []), *found]
 
     def _await(self, busy: RunFolder, engine: Engine, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Wait until `engine` has done with `busy`, as long as that is wanted."""
@@ -196,9 +197,9 @@ class Driver:
         """Follow the run through as many engines as it takes. Raises `EngineError` if one does not take it up."""
         while True:
             is_live = state.status.is_live
-            engine = self._engine_of(state.device if is_live else _device(run), state.pid if is_live else None)
+            engine, is_asked = self._engine_of(state.device if is_live else _device(run), run)
             follower = Follower(self._workspace, run, turn, engine, self._pause)
-            if not is_live or engine.pid != state.pid:
+            if not is_asked:
                 engine.post(w.Train(folder=str(run.path)))
             state = follower.follow()
             if isinstance(follower.last, e.MicroBatchHalved):
@@ -208,40 +209,38 @@ class Driver:
                 engine.post(w.Release())  # a pause gives the card back, and with it the base that lies there
             return state
 
-    def _engine_of(self, device: str, at_it: int | None) -> Engine:
-        """The engine of `device`: the process `at_it`, if the run is live there, else one of our own.
+    def _engine_of(self, device: str, run: RunFolder) -> tuple[Engine, bool]:
+        """The engine of `device` for `run`, and whether it has been asked for it already: then whoever's it is, else our own.
 
         Whoever starts an engine may end it: a command does when it has its answer, and a run that we had begun there would
         be paused by that. So one that is somebody else's is waited for while it is at a run, and sent home when it is not.
         """
-        engine = self._engine
-        while engine is None or engine.device != device or not engine.is_alive:
+        if self._engine is not None and self._engine.device == device and self._engine.is_alive:
+            return self._engine, any(task.id == run.id for task in self._tasks(self._engine))
+        self._let_go()
+        while True:
             other = running_engine(self._workspace, device)
-            if other is not None and other.pid != at_it:
-                self._send_home(other)
-                continue
-            self._let_go()
-            engine = start_engine(self._workspace, device)
-            if engine.process is None and engine.pid != at_it:
-                engine = None  # somebody was quicker
-        self._engine = engine if engine.process is not None else None
-        return engine
-
-    def _send_home(self, other: Engine) -> None:
-        busy = self._others_run(other, "")
-        if busy is not None:
-            self._await(busy, other)
-        elif other.is_alive:
-            other.post(w.Release())
-            if not other.wait(RELEASE_SECONDS):
-                raise EngineError(
-                    f"The engine that holds {other.device} does not end.", f"End the process {other.pid}."
-                )
+            if other is None:
+                engine = start_engine(self._workspace, device)
+                if engine.process is not None:
+                    self._engine = engine
+                    return engine, False
+                continue  # somebody was quicker
+            tasks = self._tasks(other)
+            if any(task.id == run.id for task in tasks):
+                return start_engine(self._workspace, device), True  # attended by us from now on
+            if tasks:
+                self._await(tasks[0], other)
+            elif other.is_alive:
+                other.post(w.Release())
+                if not other.wait(RELEASE_SECONDS):
+                    raise EngineError(f"The engine that holds {device} does not end.", f"End the process {other.pid}.")
 
     def _let_go(self) -> None:
         """An engine that nobody attends ends by itself; one that a window attends stays with its base."""
         if self._engine is not None and self._engine.is_alive:
             self._engine.let_go()
+        self._engine = None
 
     # --- endings ----------------------------------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ def test_a_window_that_opens_later_finds_the_queue_at_work(desk: Desk) -> None:
         desk.wait(lambda: state.live_run is not None and state.live_run.state.step > 5)
         live = state.live_run
         assert live is not None
-        assert state.queue.current == live.folder.id
+        desk.wait(lambda: state.queue.current == live.folder.id)
         state.queue_requested.emit("stop", "", None)
         desk.wait(lambda: not state.queue.is_started)
         state.run_requested.emit(live.folder.id, "stop")
