@@ -199,6 +199,8 @@ class Driver:
             is_live = state.status.is_live
             engine, is_asked = self._engine_of(state.device if is_live else _device(run), run)
             follower = Follower(self._workspace, run, turn, engine, self._pause)
+            if is_live and not (state := run.bury()).status.is_live:
+                return state  # it has ended while we looked for its engine
             if not is_asked:
                 engine.post(w.Train(folder=str(run.path)))
             state = follower.follow()

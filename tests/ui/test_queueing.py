@@ -83,6 +83,18 @@ def test_what_is_added_while_a_run_is_at_work_follows_it(desk: Desk) -> None:
         desk.wait(lambda: not state.queue.lines)
 
 
+def test_the_windows_own_idle_engine_makes_room_without_alarm(desk: Desk) -> None:
+    with desk.open() as state:
+        first = desk.begin(state, "short")
+        desk.wait(lambda: state.runs[first.folder.id].state.status is Status.FINISHED)
+        (waits,) = queued(desk, state, "short")
+        heard = notices(state)
+        state.queue_requested.emit("start", "", None)
+        desk.wait(lambda: waits.id in state.runs and state.runs[waits.id].state.status is Status.FINISHED)
+        desk.wait(lambda: state.queue.lines and not state.queue.is_driven)
+        assert [notice[0] for notice in heard] == ["ok"]
+
+
 def test_the_order_is_changed_and_runs_are_removed(desk: Desk) -> None:
     with desk.open() as state:
         a, _, c = queued(desk, state, "a", "b", "c")

@@ -223,7 +223,7 @@ class StartCard(Card):
         state = self._state
         entry = state.queue.entry(state.edited_run)
         self.edited.setVisible(bool(state.edited_run))
-        words = tr("This is the recipe of {0}, which waits in the queue.").format(entry.name if entry else "")
+        words = tr("The recipe of {0}, which waits.").format(entry.name if entry else "")
         self.edited.show_message("info", words, tr("Cancel"))
 
     def _show_fix(self) -> None:

@@ -19,6 +19,7 @@ from studio.places import Workspace
 from studio.recipe.fields import replaced
 from studio.recipe.recipe import Recipe
 from studio.runs import driver, engine, follower
+from studio.runs import events as e
 from studio.runs import queue as q
 from studio.runs import wishes as w
 from studio.runs.driver import Driver
@@ -331,6 +332,33 @@ def test_a_run_begun_by_hand_is_waited_for(scripted: Workspace) -> None:
     assert ended is not None
     assert began is not None
     assert ended <= began
+    assert serving.process is not None
+    serving.process.kill()
+    serving.process.wait()
+
+
+def test_an_idle_engine_of_somebody_elses_is_sent_home_before_a_run_is_begun(scripted: Workspace) -> None:
+    """Its owner may end it at any time, and a run that was begun there would be paused by that."""
+    (run,) = queued(scripted, "short")
+    serving = start_engine(scripted, "cpu")
+    driver.start(scripted)
+    until(lambda: run.state().status is Status.FINISHED, "the run")
+    (began,) = [event for event in run.events.read() if isinstance(event, e.Started)]
+    assert began.pid != serving.pid
+    assert serving.wait(SECONDS)
+
+
+def test_a_run_that_somebody_else_has_asked_an_engine_for_is_followed_there(scripted: Workspace) -> None:
+    """Two that take a run up again after its memory ran out must not have it done twice."""
+    (run,) = queued(scripted, "long")
+    serving = start_engine(scripted, "cpu")
+    serving.post(w.Train(folder=str(run.path)))
+    live(scripted, run)
+    driver.start(scripted)
+    until(lambda: q.read_queue(scripted).turn, "the turn")
+    serving.post(w.Stop(run=run.id))
+    until(lambda: q.read_queue(scripted).done, "the end")
+    assert [event.pid for event in run.events.read() if isinstance(event, e.Started)] == [serving.pid]
     assert serving.process is not None
     serving.process.kill()
     serving.process.wait()
