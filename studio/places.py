@@ -81,6 +81,16 @@ class Workspace:
         return self.root / "recipes"
 
     @property
+    def queue(self) -> Path:
+        """What waits for the card: the list, its locks and the log of who works through it."""
+        return self.root / "queue"
+
+    @property
+    def reports(self) -> Path:
+        """What the queue did while nobody watched, one text per time it was started."""
+        return self.root / "reports"
+
+    @property
     def settings(self) -> Path:
         """What the window remembers."""
         return self.root / "settings.json"

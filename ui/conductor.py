@@ -23,6 +23,7 @@ from ui.bridge import every, in_background
 from ui.drafting import Drafting
 from ui.fit_testing import FitTesting
 from ui.keep_awake import KeepAwake
+from ui.queueing import Queueing
 from ui.settings import Settings, save
 from ui.shelving import Shelving
 from ui.starting import Starting
@@ -70,6 +71,7 @@ class Conductor(QObject):
         self.keep_awake = KeepAwake(state, self._settings, self)
         self.starting = Starting(workspace, state, device, self)
         state.keep_awake, state.notify = self._settings.keep_awake, self._settings.notify
+        self.queueing = Queueing(workspace, state, self.thread_, device, self)
         self._listen_to_wishes()
         self._listen_to_thread()
         self._timer = every(self, REFRESH_MS, self.refresh)
@@ -84,6 +86,7 @@ class Conductor(QObject):
         """Let go of everything. A run in progress goes on, in a process of its own; a job ends with us."""
         self._is_closed = True
         self._timer.stop()
+        self.queueing.close()
         try:
             self.drafting.flush()
         except StudioError as error:
@@ -201,6 +204,7 @@ class Conductor(QObject):
             if view.state.status.is_live and run_id not in self._followed:
                 self.thread_.follow(view.folder)
         state.is_gathered = True
+        self.queueing.look()
         self.drafting.start_from(found.recipe)
         if found.num_damaged:
             sentence = self.tr("Some run folders cannot be read: {0}.").format(found.num_damaged)

@@ -143,8 +143,9 @@ class Menus:
             self._state.run_requested.emit(live.folder.id, verb)
 
     def _last(self) -> RunView | None:
-        """The newest run, if it can go on."""
-        newest = next(iter(self._state.runs.values()), None)
+        """The newest run, if it can go on; one that waits in the queue is none to be resumed."""
+        waits = self._state.queue.entry
+        newest = next((view for run_id, view in self._state.runs.items() if waits(run_id) is None), None)
         return newest if newest is not None and newest.state.status in RESUMABLE else None
 
     def _resume(self) -> None:
@@ -156,7 +157,8 @@ class Menus:
         """Only what would do something can be chosen; the tooltip of the rest is the reason."""
         state, last = self._state, self._last()
         is_live = state.live_run is not None
-        self.start.setEnabled(self._page == "train" and not is_live and not state.problems and state.is_gathered)
+        self.start.setEnabled(self._page == "train" and not state.problems and state.is_gathered)
+        self.start.setText(_tr("&Add to queue") if is_live else _tr("&Start training"))
         self.copy.setEnabled(not state.problems and state.is_gathered)
         for action in (self.stop, self.pause):
             action.setEnabled(is_live)

@@ -23,6 +23,7 @@ from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from studio.runs.watchdog import Silence
 from ui.fit_view import FitTestView
+from ui.queue_view import QueueView
 
 
 @dataclass
@@ -108,6 +109,8 @@ class AppState(QObject):
     engine_changed = Signal()
     fit_test_changed = Signal()
     """How far the fit test is, or how it ended."""
+    queue_changed = Signal()
+    """Which runs wait, who works through them, or what was done."""
     chat_news = Signal(object)
     """TextStreamed, Answered, AskFailed or BaseLoaded."""
     job_changed = Signal(object)
@@ -138,6 +141,9 @@ class AppState(QObject):
     """(run id, step): make that checkpoint's adapter one of the library."""
     option_requested = Signal(str, bool)
     """(keep_awake or notify, whether)."""
+    queue_requested = Signal(str, str, object)
+    """(verb, run id, value): add (the recipe as it is), edit, save (the recipe into the run), cancel, move (to the position
+    `value`, from 1), remove, start, stop, seen, report (open it)."""
     tour_requested = Signal()
     """Train the example on the starter base, which is added first where it is missing."""
     recipe_open_requested = Signal(str)
@@ -189,6 +195,8 @@ class AppState(QObject):
         """Of each base on this computer, as far as its config.json could be read."""
         self.past_peak: PastPeak | None = None
         """Of the run on the recipe's base that was most like the recipe; None if none was measured on a card."""
+        self.queue = QueueView()
+        self.edited_run = ""  # id of the waiting run whose recipe is being edited
         self.fit_test: FitTestView | None = None
         """The one in progress, else the last one that had an answer."""
         self.trainable: tuple[int, int] | None = None
@@ -201,8 +209,7 @@ class AppState(QObject):
         """What earlier runs on this card have taught; it is part of the budget."""
         self._other_bytes = 0
         self.disk_free_bytes = 0
-        self.engine = "off"
-        """off, starting, ready or gone."""
+        self.engine = "off"  # or starting, ready, gone
         self.jobs: dict[str, JobView] = {}
         self.is_gathered = False
         """Whether bases, adapters and runs have been looked for yet: before that, an empty list means nothing."""
@@ -210,9 +217,8 @@ class AppState(QObject):
         """Whether the libraries that train are there."""
         # Whether the computer stays awake during a run, and the desktop is told how it ended: as the user wants it.
         self.keep_awake = self.notify = True
-        self.has_chatted = False
-        self.has_exported = False
-        """Whether an adapter was ever merged or exported here."""
+        self.has_chatted = self.has_exported = False
+        """Whether a model ever answered here, and whether an adapter was ever merged or exported."""
 
     @property
     def base(self) -> Base | None:

@@ -30,6 +30,7 @@ from studio.runs.folder import RunFolder, list_runs
 from studio.runs.jobs import Job, start_job
 from studio.runs.lines import Mailbox
 from studio.runs.processes import is_alive, kill, own_start, silence
+from studio.runs.queue import take_out
 from studio.runs.state import RunState
 from studio.runs.sweep import sweep
 from studio.runs.watchdog import LOOK_SECONDS, Silence, Watchdog
@@ -44,7 +45,7 @@ _log = logging.getLogger(__name__)
 class _Followed:
     """A run whose event file is being read, and the process that is at it; `pid` is None until one has begun. One that
     `is_to_go_on` waits for its engine to end, and for the next one. `untold` is what was read and not yet passed on,
-    `silence` what was last said of one that says nothing."""
+    `silence` what was last said of one that says nothing. `is_ours` if it was our engine that was asked for it."""
 
     run: RunFolder
     mailbox: Mailbox[e.Event]
@@ -55,6 +56,7 @@ class _Followed:
     watchdog: Watchdog = field(default_factory=Watchdog)
     silence: Silence | None = None
     untold: deque[e.Event] = field(default_factory=deque)
+    is_ours: bool = False
 
 
 class TrainingThread(QThread):
@@ -91,9 +93,10 @@ class TrainingThread(QThread):
         """Train a new run, or go on with one."""
         self._tasks.put(("train", lambda: self._start_run(run)))
 
-    def follow(self, run: RunFolder) -> None:
-        """Tell what happens in a run that somebody else has begun; one that stands still is told once."""
-        self._tasks.put(("follow", lambda: self._follow(run, keep=False)))
+    def follow(self, run: RunFolder, *, keep: bool = False) -> None:
+        """Tell what happens in a run that somebody else has begun, or is about to (`keep`); else one that stands still is told
+        once."""
+        self._tasks.put(("follow", lambda: self._follow(run, keep=keep)))
 
     def wish(self, wish: w.Wish) -> None:
         """Pass a wish to the engine; one is started for a question or a fit test, and for nothing else."""
@@ -189,7 +192,9 @@ class TrainingThread(QThread):
         refuse_changes(self._workspace, run)
         engine = self._ensure_engine()
         refuse_busy(engine, self._workspace)
+        take_out(self._workspace, run)
         self._follow(run, keep=True)
+        self._followed[run.id].is_ours = True
         engine.post(w.Train(folder=str(run.path)))
 
     def _post(self, wish: w.Wish) -> None:
@@ -301,7 +306,7 @@ class TrainingThread(QThread):
                 followed.is_to_go_on = self._engine is not None and self._engine.pid == followed.pid
         followed.untold.extend(events)
         self._tell(followed)
-        if gone is not None and followed.pid is None and run_id in self._followed:
+        if gone is not None and followed.is_ours and followed.pid is None and run_id in self._followed:
             del self._followed[run_id]
             log = gone.session / "log.txt"
             error = EngineError(f"The engine ended before it began {followed.run.name}.", f"Its log says why: {log}")

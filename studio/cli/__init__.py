@@ -28,6 +28,7 @@ from studio.cli import (
     commands_fit,
     commands_fit_test,
     commands_merge,
+    commands_queue,
     commands_runs,
     commands_train,
 )
@@ -47,6 +48,7 @@ _MODULES = (
     commands_fit,
     commands_fit_test,
     commands_train,
+    commands_queue,
     commands_runs,
     commands_adapters,
     commands_chat,

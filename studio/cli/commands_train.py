@@ -26,6 +26,7 @@ from studio.runs.engine import Engine, refuse_busy, running_engine
 from studio.runs.folder import RunFolder, find_run
 from studio.runs.launch import launch
 from studio.runs.lines import Mailbox
+from studio.runs.queue import take_out
 from studio.runs.state import Status
 
 
@@ -119,6 +120,7 @@ def resume(options: argparse.Namespace, output: Output, workspace: Workspace) ->
         raise ChangedError(error.message, f"{error.hint} {begin}", run=run.id) from error
     device = resume_device(run, options.device)
     need_devices(workspace, device, options.processes)
+    take_out(workspace, run)
     with _awake(options.let_sleep, output):
         do_run(workspace, run, device, output, options.processes)
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from studio import files
 from studio.data.rows import read
-from studio.errors import ChangedError, DamagedError, RecipeError, StudioError
+from studio.errors import AdapterError, ChangedError, DamagedError, RecipeError, StudioError
 from studio.models.bases import Base, find_base
 from studio.places import Workspace
 from studio.recipe.check import check
@@ -55,16 +55,39 @@ def create_run(
     base, data = _checked(workspace, recipe, recipe_folder)
     if origin is not None:
         refuse_misfit(origin, recipe.adapter, base)
-    job = {
+    job = {**_job(recipe, device, base, data), **({"parent": origin.record()} if origin else {})}
+    return RunFolder.create(workspace, name or recipe.name, job, origin.weights if origin else None)
+
+
+def job_instead(
+    workspace: Workspace, run: RunFolder, recipe: Recipe, recipe_folder: Path | None = None
+) -> dict[str, Any]:
+    """What `job.json` of `run` would say with `recipe` in the place of its own, its inputs pinned down as they are now.
+
+    A run that was not given a name of its own is called as the recipe is. Raises what `create_run` raises, and `DamagedError`
+    if the old job cannot be read.
+    """
+    old, parent = read_job(run), run.job.get("parent")
+    if parent and (recipe.adapter, recipe.base) != (old.recipe.adapter, old.recipe.base):
+        raise AdapterError(
+            f"{run.name} begins with the overlay of {parent['run'] or parent['adapter']}: base and overlay have to stay as they are.",
+            "Leave the sections [base] and [adapter] alone, or begin a run from nothing.",
+        )
+    base, data = _checked(workspace, recipe, recipe_folder)
+    name = recipe.name if run.name == old.recipe.name else run.name
+    kept = {key: value for key, value in run.job.items() if key in ("kind", "created", "parent")}
+    return {**kept, "name": name, **_job(recipe, old.device, base, data)}
+
+
+def _job(recipe: Recipe, device: str, base: Base, data: Path) -> dict[str, Any]:
+    return {
         "recipe": to_dict(recipe),
         "device": device,
         "base": {"id": base.id, "path": str(base.path), "hub_id": base.hub_id, "revision": base.revision},
         "data": {"path": str(data)},
         "inputs": inputs(base, data),
         "versions": versions(),
-        **({"parent": origin.record()} if origin else {}),
     }
-    return RunFolder.create(workspace, name or recipe.name, job, origin.weights if origin else None)
 
 
 def fit_test_of(workspace: Workspace, recipe: Recipe, *, recipe_folder: Path | None = None) -> TestFit:
@@ -105,6 +128,20 @@ def read_job(run: RunFolder) -> TrainJob:
 
 def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
     """Raise `ChangedError` if the run's base, data or template is no longer what it was at the start."""
+    changed, _ = changed_inputs(workspace, run)
+    if changed:
+        raise ChangedError(
+            f"The {' and the '.join(changed)} of {run.name} changed since it began: going on would be another experiment.",
+            "Put the old files back, or start a new run.",
+            run=run.id,
+        )
+
+
+def changed_inputs(workspace: Workspace, run: RunFolder) -> tuple[list[str], dict[str, str]]:
+    """Names of the inputs that are no longer what `job.json` says, and the hashes of all as they are now.
+
+    Raises `ChangedError` if the dataset is gone, `BaseModelError` if the base is.
+    """
     job = read_job(run)
     try:
         now = inputs(find_base(workspace, str(job.base)), job.data)
@@ -113,13 +150,7 @@ def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
             f"The dataset of {run.name} is gone: {job.data}.", "Put it back, or start a new run.", run=run.id
         ) from error
     was: dict[str, Any] = run.job["inputs"]
-    changed = [name for name, value in now.items() if was.get(name) != value]
-    if changed:
-        raise ChangedError(
-            f"The {' and the '.join(changed)} of {run.name} changed since it began: going on would be another experiment.",
-            "Put the old files back, or start a new run.",
-            run=run.id,
-        )
+    return [name for name, value in now.items() if was.get(name) != value], now
 
 
 def refuse_full_disk(run: RunFolder) -> None:

@@ -25,11 +25,15 @@ class Ending:
 
 @dataclass(frozen=True)
 class Trace:
-    """A cause, and the words (in lower case) by which the errors of drivers and libraries give it away."""
+    """A cause, and the words (in lower case) by which the errors of drivers and libraries give it away.
+
+    `lasts` if the next process would not find the card usable either.
+    """
 
     cause: str
     hint: str
     words: tuple[str, ...]
+    lasts: bool = False
 
 
 # The first one that fits counts. After any of these the card's context is unusable: only a new process can go on.
@@ -38,11 +42,13 @@ CARD_TRACES = (
         "The graphics card fell off the bus: the driver has lost it.",
         "Restart the computer, then Resume. If it happens again, look at the card's power cables, heat and seat.",
         ("fallen off the bus", "gpu is lost", "device lost", "xid 79", "(79)", "cudaerrordevicesunavailable"),
+        lasts=True,
     ),
     Trace(
         "The card reported a memory error that it could not correct.",
         "Restart the computer, then Resume. If it happens again, the card is faulty.",
         ("uncorrectable ecc", "xid 48", "xid 94", "xid 95"),
+        lasts=True,
     ),
     Trace(
         "The graphics driver was updated, and the old one is still at work.",
@@ -62,11 +68,13 @@ CARD_TRACES = (
         "The graphics driver was reset or unloaded: after sleep, a driver update, or a program that hung the card.",
         "Resume goes on from the last checkpoint; if the card is not found, restart the computer first.",
         ("driver shutting down", "cudaerrorcudartunloading", "cuda unknown error", "unknown error", "xid "),
+        lasts=True,
     ),
     Trace(
         "Another program holds the card for itself, or the card is not available.",
         "End that program (`nvidia-smi` lists them), then Resume.",
         ("busy or unavailable",),
+        lasts=True,
     ),
     Trace(
         "A computation on the card was given a number that it cannot take (a device-side assert).",
@@ -117,6 +125,11 @@ def card_trouble(words: str) -> Ending | None:
         if any(word in low for word in trace.words):
             return Ending(trace.cause, trace.hint)
     return None
+
+
+def leaves_no_card(ending: Ending) -> bool:
+    """Whether a run ended in a way after which no other run would find the card usable."""
+    return any(trace.lasts and ending.message.startswith(trace.cause) for trace in CARD_TRACES)
 
 
 def death(exit_code: int | None, signal: str | None, evidence: str, last_lines: list[str]) -> Ending:

@@ -221,7 +221,9 @@ def work(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[2] == "serve":
-        FakeEngine(sys.argv[3], Path(sys.argv[4])).serve()
+    # As the entry of a module of ours it is not told whose place it takes.
+    kind, *arguments = [argument for argument in sys.argv[1:] if argument != "studio.engine"]
+    if kind == "serve":
+        FakeEngine(arguments[0], Path(arguments[1])).serve()
     else:
-        work(Path(sys.argv[3]))
+        work(Path(arguments[0]))

@@ -12,6 +12,7 @@ from studio.files import temporary_beside
 from studio.runs import events as e
 from studio.runs import wishes as w
 from studio.runs.create import create_run
+from studio.runs.engine import start_engine
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState, Status
 from tests.ui.desk import Desk, make_desk
@@ -133,3 +134,20 @@ def test_a_paused_run_goes_on_where_it_was(desk: Desk, ear: Ear) -> None:
     assert ear.states[run.id] == run.state()
     starts = [event for event in run.events.read() if isinstance(event, e.Started)]
     assert [start.from_step for start in starts] == [0, paused_at]
+
+
+def test_a_run_that_another_engine_is_about_to_begin_is_followed_though_ours_ends(desk: Desk, ear: Ear) -> None:
+    """The queue sends an idle engine of the window's home before it begins a run in one of its own."""
+    first, second = new_run(desk, "short"), new_run(desk, "short")
+    ear.thread.start_run(first)
+    desk.wait(lambda: first.id in ear.states and ear.states[first.id].status is Status.FINISHED)
+    ear.thread.follow(second, keep=True)
+    desk.wait(lambda: second.id in ear.states)
+    words: list[str] = []
+    ear.thread.engine_changed.connect(words.append)
+    desk.release()
+    desk.wait(lambda: "gone" in words)
+    serving = start_engine(desk.workspace, "cpu")
+    serving.post(w.Train(folder=str(second.path)))
+    desk.wait(lambda: ear.states[second.id].status is Status.FINISHED)
+    assert ear.refusals == []

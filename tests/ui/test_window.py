@@ -192,7 +192,7 @@ def test_start_works_on_train_alone_and_stop_only_while_something_runs(
     state.runs_changed.emit()
     wishes: list[tuple[str, str]] = []
     state.run_requested.connect(lambda *wish: wishes.append(wish))
-    assert not menus.start.isEnabled()
+    assert (menus.start.isEnabled(), menus.start.text()) == (True, "&Add to queue")
     menus.stop.trigger()
     menus.pause.trigger()
     assert wishes == [(view.folder.id, "stop"), (view.folder.id, "pause")]

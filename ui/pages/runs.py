@@ -16,6 +16,7 @@ from studio.runs.state import RunState, Status
 from ui import theme, wording
 from ui.bridge import soon
 from ui.measured import Peak, layers
+from ui.pages.run_queue import QueueCard
 from ui.state import AppState, RunView
 from ui.widgets.buttons import Button
 from ui.widgets.controls import TextField
@@ -24,12 +25,13 @@ from ui.widgets.loss_plot import LossPlot
 from ui.widgets.memory_layout import gb_text
 from ui.widgets.messages import STATUS, EmptyState, MessageBar, MessageKind, StatTile, StatusPill
 from ui.widgets.numbers import format_int
-from ui.widgets.page import Card, Page
+from ui.widgets.page import Card, Page, ScrollColumn
 from ui.widgets.tables import Column, Rows, table_view
 
 REDRAW_MS = 500
 PANEL_WIDTH = 336
 LOW_BELOW = 640
+LEAST_SHEET = 168
 RESUMABLE = (Status.WAITING, Status.PAUSED, Status.STOPPED, Status.INTERRUPTED, Status.FAILED)
 KINDS: dict[Status, MessageKind] = {Status.FAILED: "bad", Status.INTERRUPTED: "warn"}
 
@@ -47,7 +49,8 @@ class RunsPage(Page):
         self._filter.setPlaceholderText(self.tr("Filter by name, base or dataset"))
         self._filter.textChanged.connect(self.refresh)
         self._build()
-        for changed in (state.runs_changed, state.adapters_changed, state.run_event, state.machine_changed):
+        gone_by = (state.runs_changed, state.adapters_changed, state.run_event, state.machine_changed)
+        for changed in (*gone_by, state.queue_changed):
             changed.connect(self._refresh_soon)
         self.refresh()
 
@@ -73,11 +76,14 @@ class RunsPage(Page):
         sheet = Card(compact=True)
         sheet.setAccessibleName(self.tr("All runs"))
         sheet.add(self.table, 1)
+        sheet.setMinimumHeight(theme.px(LEAST_SHEET))
         self._panel = RunPanel(self._state)
+        self.queue = QueueCard(self._state)
         full = QWidget()
         column = QVBoxLayout(full)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(theme.px(theme.CARD_GAP))
+        column.addWidget(self.queue)
         column.addWidget(sheet, 5)
         column.addWidget(self._panel, 6)
         tour = Button(self.tr("Try the 2-minute tour"), "primary", "play", size="action", filled=True)
@@ -87,7 +93,7 @@ class RunsPage(Page):
         sentence = self.tr("A run keeps its recipe, its curve and its checkpoints. The tour makes a first one.")
         empty = EmptyState("chart-line-up", self.tr("No runs yet"), sentence, [tour, train])
         self._stack = QStackedWidget()
-        self._stack.addWidget(full)
+        self._stack.addWidget(ScrollColumn(full))  # with a long queue above them, the runs may not find room
         self._stack.addWidget(empty)
         self._empty = empty
         self.body.addWidget(self._stack, 1)
@@ -120,7 +126,9 @@ class RunsPage(Page):
             words = self.tr("A run keeps its recipe, its curve and its checkpoints. The tour makes a first one.")
             self._empty.set_text(self.tr("No runs yet"), words)
         wanted = self._filter.text().casefold().split()
-        views = [view for view in state.runs.values() if all(word in _searchable(view) for word in wanted)]
+        # What has yet to begin stands in the queue.
+        views = [view for run_id, view in state.runs.items() if not _waits(state, run_id)]
+        views = [view for view in views if all(word in _searchable(view) for word in wanted)]
         self._fill(views)
 
     def _fill(self, views: list[RunView]) -> None:
@@ -293,6 +301,11 @@ class RunPanel(QWidget):
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _waits(state: AppState, run_id: str) -> bool:
+    entry = state.queue.entry(run_id)
+    return entry is not None and not entry.is_begun
 
 
 def _part(view: RunView, section: str, key: str) -> str:

@@ -79,9 +79,11 @@ class TrainPage(QStackedWidget):
         self.setup.set_level(level if level in ("basic", "expert") else self.setup.level.value())
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Show the run in progress, if there is one."""
+        """Show the run in progress, if there is one; the recipe, if it is that of a run that waits."""
         super().showEvent(event)
-        if not event.spontaneous():
+        if not event.spontaneous() and self._state.edited_run:
+            self.show_recipe()
+        elif not event.spontaneous():
             self._show_live()
 
     def _show_live(self) -> None:

@@ -32,7 +32,8 @@ class CostPanel(QWidget):
         for signal in (state.recipe_changed, state.bases_changed, state.runs_changed, state.machine_changed):
             signal.connect(self.refresh)
         state.engine_changed.connect(self.refresh)
-        state.fit_test_changed.connect(self.start.refresh)
+        for signal in (state.fit_test_changed, state.queue_changed):
+            signal.connect(self.start.refresh)
         self.start.tested.fixes_wanted.connect(self.memory.show_fixes)
         self.remedies.changed.connect(self._show_remedies)
         self.remedies.undo_changed.connect(self._show_undo)

@@ -78,6 +78,8 @@ class StartCard(Card):
         self.action_row.addWidget(self.start)
         self.several = MessageBar("info", "", tr("Copy the command"))
         self.several.action_triggered.connect(state.command_requested)
+        self.edited = MessageBar("info", "", tr("Cancel"))
+        self.edited.action_triggered.connect(lambda: state.queue_requested.emit("cancel", state.edited_run, None))
         self._divider = Divider()
         self._problem = MessageBar("bad", "", tr("Show"))
         self._problem.action_triggered.connect(self._to_problem)
@@ -89,6 +91,7 @@ class StartCard(Card):
             self.tested,
             self._problem,
             self.several,
+            self.edited,
             self.action_row,
         ):
             self.add(item)
@@ -105,9 +108,20 @@ class StartCard(Card):
         return result
 
     def start_training(self) -> None:
-        """What the button and Ctrl+Return do, if nothing is missing."""
-        if self.reason() is None:
+        """What the button and Ctrl+Return do, if nothing is missing: begin the run, or have it wait while another is at work."""
+        if self.reason() is not None:
+            return
+        verb = self._queue_verb()
+        if verb:
+            self._state.queue_requested.emit(verb, self._state.edited_run, None)
+        else:
             self._state.train_requested.emit()
+
+    def _queue_verb(self) -> str:
+        """What the button would do to the queue: `save` the recipe of a waiting run, `add` another run, "" for nothing."""
+        if self._state.edited_run:
+            return "save"
+        return "add" if self._state.live_run is not None else ""
 
     def set_expert(self, expert: bool) -> None:
         """An expert may start what is thought not to fit."""
@@ -131,19 +145,22 @@ class StartCard(Card):
 
     def reason(self) -> str | None:
         """Why the run cannot start, None if it can."""
-        missing = self.missing()
+        waits = bool(self._queue_verb())
+        missing = self._lacking() if waits else self.missing()
         if missing is not None:
             return missing
-        if self.tested.is_testing:
+        if self.tested.is_testing and not waits:
             return tr("Busy: fit test")
         return self._too_large() if self._is_over() and not self._expert else None
 
     def missing(self) -> str | None:
-        """What keeps the recipe from being run or tested, whatever its size; None if nothing does."""
+        """What keeps the recipe from being run or tested now, whatever its size; None if nothing does."""
+        live = self._state.live_run
+        return tr("Busy: run {0}").format(run_name(live)) if live is not None else self._lacking()
+
+    def _lacking(self) -> str | None:
+        """What the recipe lacks to be run at any time; None if nothing."""
         state = self._state
-        live = state.live_run
-        if live is not None:
-            return tr("Busy: run {0}").format(run_name(live))
         if not state.bases:
             return tr("Add a base first")
         if state.base is None:
@@ -182,13 +199,32 @@ class StartCard(Card):
         self._show_several()
         self._show_fix()
         self.tested.refresh(self.missing(), brief=not self.fix_all.isHidden())
-        self.start.set_label(tr("Start anyway") if over else tr("Start training"))
+        label, icon = self._act(over)
+        self.start.set_label(label)
         self.start.set_kind("default" if over and not self.fix_all.isHidden() else "primary")
         self.start.setToolTip(plain_tip(reason or ""))
         metrics = QFontMetrics(theme.font("medium"))
         short = reason and metrics.elidedText(reason, Qt.TextElideMode.ElideRight, theme.px(_REASON_WIDTH - 72))
         self.start.set_reason(short)
-        self.start.set_icon("" if reason else "play", filled=True)
+        self.start.set_icon("" if reason else icon, filled=icon == "play")
+        self._show_edited()
+
+    def _act(self, over: bool) -> tuple[str, str]:
+        """(label, icon) of the button."""
+        match self._queue_verb():
+            case "save":
+                return tr("Save to queue"), "floppy-disk"
+            case "add":
+                return tr("Add to queue"), "plus"
+        return (tr("Start anyway") if over else tr("Start training")), "play"
+
+    def _show_edited(self) -> None:
+        """Whose recipe this is, while it is that of a run that waits."""
+        state = self._state
+        entry = state.queue.entry(state.edited_run)
+        self.edited.setVisible(bool(state.edited_run))
+        words = tr("The recipe of {0}, which waits.").format(entry.name if entry else "")
+        self.edited.show_message("info", words, tr("Cancel"))
 
     def _show_fix(self) -> None:
         """While it does not fit, the way to make it fit is the thing to do."""

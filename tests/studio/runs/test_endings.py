@@ -1,7 +1,7 @@
 import pytest
 
 from studio.runs import endings
-from studio.runs.endings import MEMORY, RESTART, card_trouble, death, evidence, memory_kills
+from studio.runs.endings import MEMORY, RESTART, Ending, card_trouble, death, evidence, leaves_no_card, memory_kills
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,26 @@ def test_a_run_from_before_the_computer_started_was_ended_by_that(monkeypatch):
     monkeypatch.setattr(endings.psutil, "boot_time", lambda: 300.0)
     assert evidence(200.0, None, None) == RESTART
     assert evidence(400.0, None, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "lasts"),
+    [
+        ("GPU has fallen off the bus", True),
+        ("CUDA error: driver shutting down", True),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", True),
+        ("CUDA error: device-side assert triggered", False),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_some_troubles_leave_the_next_run_no_card_and_others_a_fresh_one(words, lasts):
+    trouble = card_trouble(words)
+    assert leaves_no_card(trouble) is lasts
+    # As the engine's last word has it, and as a supervisor says it of one that left none.
+    assert leaves_no_card(Ending(trouble.message)) is lasts
+    assert leaves_no_card(death(1, None, "", [words])) is lasts
+
+
+def test_an_ending_that_is_none_of_the_cards_leaves_it_as_it_was():
+    assert not leaves_no_card(Ending("No row is whole."))
+    assert not leaves_no_card(death(-9, "SIGKILL", MEMORY, []))

@@ -17,6 +17,7 @@ from tests.ui.test_form import choose, type_into
 from ui.pages.train_choices import BaseChoice
 from ui.pages.train_setup import TrainSetup
 from ui.pages.train_start import StartCard
+from ui.queue_view import QueueEntry, QueueView
 from ui.state import AppState, DataView
 from ui.widgets.fields import Field
 
@@ -65,7 +66,6 @@ def too_large(state: AppState, _folder: Path) -> None:
         (no_data, "Choose a dataset"),
         (unreadable_data, "Choose a dataset"),
         (problem, "Mend: Offload"),
-        (busy, "Busy: run pirate v1"),
         (too_large, "Does not fit: "),
     ],
 )
@@ -82,6 +82,45 @@ def test_start_says_what_is_missing_and_starts_once_nothing_is(spoil, reason: st
     assert start.text().startswith(reason)
     page.cost.start.start_training()
     assert asked == []
+
+
+def test_while_a_run_is_at_work_the_next_one_is_lined_up(tmp_path: Path, qtbot) -> None:
+    state = ready_state()
+    page = shown(state, qtbot)
+    start = page.cost.start.start
+    busy(state, tmp_path)
+    state.recipe_changed.emit()
+    assert (start.isEnabled(), start.text()) == (True, "Add to queue")
+    with qtbot.waitSignal(state.queue_requested) as wish, qtbot.assertNotEmitted(state.train_requested):
+        start.click()
+    assert wish.args == ["add", "", None]
+    # What could not be started cannot wait for its start either.
+    no_data(state, tmp_path)
+    state.recipe_changed.emit()
+    assert start.text().startswith("Choose a dataset")
+    assert not start.isEnabled()
+
+
+def test_the_recipe_of_a_waiting_run_is_put_back_and_says_whose_it_is(qtbot) -> None:
+    state = ready_state()
+    state.queue = QueueView(entries=(QueueEntry("r1", "pirate <b>", "small", "rows"),))
+    state.edited_run = "r1"
+    page = shown(state, qtbot)
+    card = page.cost.start
+    assert card.edited.isVisible()
+    assert "pirate <b>" in card.edited.accessibleName()
+    assert card.start.text() == "Save to queue"
+    with qtbot.waitSignal(state.queue_requested) as wish:
+        card.start.click()
+    assert wish.args == ["save", "r1", None]
+    (cancel,) = [one for one in card.edited.findChildren(QAbstractButton) if one.text() == "Cancel"]
+    with qtbot.waitSignal(state.queue_requested) as wish:
+        cancel.click()
+    assert wish.args == ["cancel", "r1", None]
+    state.edited_run = ""
+    state.recipe_changed.emit()
+    assert card.start.text() == "Start training"
+    assert not card.edited.isVisible()
 
 
 def test_who_has_several_cards_is_told_how_to_train_on_all_of_them(qtbot) -> None:
