@@ -25,18 +25,14 @@ from typing import Any, NamedTuple
 
 import bitsandbytes as bnb
 import torch
-from bitsandbytes.functional import dequantize_4bit
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.activations import GELUTanh, SiLUActivation
 
-from studio.engine.recompute import is_second_time, reuses_weights
+from studio.engine.packed import frozen_product, unpacked
+from studio.engine.recompute import is_second_time
 from studio.models.families import FAMILIES
-
-# Up to so many tokens bitsandbytes (0.50, `gemm_4bit`) has kernels for a card that multiply without unpacking the weight; for
-# weights below the third number, up to the second.
-_FUSED_TOKENS, _FUSED_TOKENS_SMALL, _LARGE_WEIGHT = 512, 1536, 4 * 1024**2
 
 _MLP = "returnself.down_proj(self.act_fn(self.gate_proj(x))*self.up_proj(x))"
 
@@ -118,7 +114,7 @@ class _Product(NamedTuple):
 
 
 def _product(x: Tensor, base: nn.Module, overlay: Overlay | None) -> _Product:
-    out, weight_OI = _base_product(x, base) if _keeps_weight(x, base) else (base(x), None)
+    out, weight_OI = frozen_product(x, base)
     if overlay is None:
         return _Product(out, None, weight_OI)
     low_TR = _low(x.flatten(0, -2), overlay)
@@ -127,41 +123,8 @@ def _product(x: Tensor, base: nn.Module, overlay: Overlay | None) -> _Product:
     return _Product(out, low_TR, weight_OI)
 
 
-def _keeps_weight(x: Tensor, base: Any) -> bool:
-    """Whether the block keeps the weights that it unpacks when it runs again, and this one would be unpacked anyway."""
-    if not reuses_weights() or not isinstance(base, bnb.nn.Linear4bit):
-        return False
-    constants = _constants(base)
-    is_whole = not _is_fused(x.device.type, x.numel() // x.shape[-1], constants.shape.numel())
-    return is_whole and bool(constants.dtype == x.dtype)
-
-
-def _is_fused(device: str, num_tokens: int, num_weights: int) -> bool:
-    return device != "cpu" and num_tokens <= (_FUSED_TOKENS if num_weights >= _LARGE_WEIGHT else _FUSED_TOKENS_SMALL)
-
-
-def _base_product(x: Tensor, base: Any) -> tuple[Tensor, Tensor]:
-    """W x as bitsandbytes makes it, and W (O, I). In a block's first run, which keeps nothing, an empty tensor of its shape."""
-    weight_OI = _weight(base, x.dtype)
-    out = functional.linear(x, weight_OI, None if base.bias is None else base.bias.to(x.dtype))
-    return out, weight_OI if is_second_time() else x.new_empty(()).expand(weight_OI.shape)
-
-
 def _low(x_TI: Tensor, overlay: Overlay) -> Tensor:
     return x_TI @ overlay.a_RI.to(x_TI.dtype).T
-
-
-def _weight(base: Any, dtype: torch.dtype) -> Tensor:
-    """W (O, I), unpacked if it is in four bits."""
-    if isinstance(base, bnb.nn.Linear4bit):
-        return dequantize_4bit(base.weight.data, _constants(base)).to(dtype)
-    weight: Tensor = base.weight
-    return weight
-
-
-def _constants(base: Any) -> Any:
-    # A sharded weight is an ordinary tensor while it is whole: its constants stay on the layer (`engine/sharded.py`).
-    return getattr(base.weight, "quant_state", base.quant_state)
 
 
 class _Learnt(NamedTuple):
@@ -192,7 +155,7 @@ def _input_gradient(
     into_TI: Tensor | None = None,
 ) -> Tensor:
     """W^T d + s A^T B^T d, added to `into_TI` if there is one. `weight_OI` if it was kept."""
-    weight_OI = _weight(base, d_out_TO.dtype) if weight_OI is None else weight_OI
+    weight_OI = unpacked(base, d_out_TO.dtype) if weight_OI is None else weight_OI
     d_x_TI = d_out_TO @ weight_OI if into_TI is None else into_TI.addmm_(d_out_TO, weight_OI)
     if overlay is not None and learnt.low_TR is not None:
         d_x_TI.addmm_(learnt.low_TR, overlay.a_RI.to(d_out_TO.dtype))

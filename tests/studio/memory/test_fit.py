@@ -357,7 +357,8 @@ def test_every_rung_of_the_ladder_has_a_price_and_can_be_offered() -> None:
     offered = {change.field for change in fixes(model(), Recipe.model_validate(everything), 6 * GIB)}
     offered |= {change.field for change in fixes(model(), recipe(base={"double_quantisation": False}), 6 * GIB)}
     offered |= {change.field for change in fixes(model(), recipe(training={"micro_batch_rows": 2}), 6 * GIB)}
-    offered |= {change.field for change in fixes(model(), recipe(memory={"keep_attention": True}), 6 * GIB)}
+    kept = {"keep_attention": True, "reuse_weights": "always"}
+    offered |= {change.field for change in fixes(model(), recipe(memory=kept), 6 * GIB)}
     assert offered | {"data.max_tokens"} == set(ORDER)
 
 

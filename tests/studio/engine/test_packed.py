@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from studio.engine import lean, overlay
+from studio.engine import overlay, packed
 from studio.engine.checkpointing import checkpoint_layers
 from studio.engine.load import load_base
 from studio.engine.train import Learner
@@ -168,15 +168,15 @@ def test_without_four_bits_there_is_nothing_to_keep(base_of, quantisation):
 )
 def test_on_a_card_few_tokens_are_left_to_the_kernel_that_unpacks_nothing(num_tokens, num_weights, is_fused):
     """bitsandbytes' own limits: there an unpacked weight would be more work, and round in another way."""
-    assert lean._is_fused("cuda", num_tokens, num_weights) is is_fused
-    assert not lean._is_fused("cpu", num_tokens, num_weights)
+    assert packed._is_fused("cuda", num_tokens, num_weights) is is_fused
+    assert not packed._is_fused("cpu", num_tokens, num_weights)
 
 
 def test_a_product_that_is_left_to_that_kernel_keeps_nothing(base_of, monkeypatch):
     overlaid = overlaid_on(base_of("llama"))
     with Unpacked() as before:
         expected = numbers(overlaid)
-    monkeypatch.setattr(lean, "_is_fused", lambda _device, num_tokens, _weights: num_tokens == batch().num_tokens)
+    monkeypatch.setattr(packed, "_is_fused", lambda _device, num_tokens, _weights: num_tokens == batch().num_tokens)
     with Unpacked() as after:
         assert same(numbers(overlaid, reuse_weights=True), expected)
     assert after.number == before.number
