@@ -70,7 +70,7 @@ def job_instead(
     old, parent = read_job(run), run.job.get("parent")
     if parent and (recipe.adapter, recipe.base) != (old.recipe.adapter, old.recipe.base):
         raise AdapterError(
-            f"{run.name} begins with the overlay of {parent['run'] or parent['adapter']}: base and overlay have to stay as they are.",
+            f"{run.name} begins with the overlay of {parent['run'] or parent['adapter']}: base and overlay stay as they are.",
             "Leave the sections [base] and [adapter] alone, or begin a run from nothing.",
         )
     base, data = _checked(workspace, recipe, recipe_folder)
