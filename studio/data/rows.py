@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from studio.data.conversation import ROLES, Conversation, Dataset, Message, RowError, RowProblem
-from studio.data.formats import to_messages
-from studio.data.reading import raw_rows
+from studio.data.conversation import ROLES, Conversation, Dataset, Message, RawRow, RowError, RowProblem
+from studio.data.formats import Mapping, to_messages
+from studio.data.reading import Progress, raw_rows
 from studio.errors import DataError
 
-__all__ = ["ROLES", "Conversation", "Dataset", "Message", "RowProblem", "read", "stream"]
+__all__ = ["ROLES", "Conversation", "Dataset", "Message", "RowProblem", "judge", "read", "stream"]
 
 
-def read(path: Path) -> Dataset:
-    """Detect the format of `path` and read it: JSON lines, a JSON array, CSV or TSV, in UTF-8 or UTF-16.
+def read(path: Path, mapping: Mapping | None = None, progress: Progress | None = None) -> Dataset:
+    """Detect the format of `path` and read it: JSON, CSV, TSV, Parquet, Arrow, text or Markdown, packed or not, or a folder.
 
     Rows of different formats may stand in one file; the dataset is named after the most frequent one. Raises `DataError`
     if the file is missing, unreadable, empty or has not one good row.
@@ -23,7 +23,7 @@ def read(path: Path) -> Dataset:
     conversations: list[Conversation] = []
     problems: list[RowProblem] = []
     formats: Counter[str] = Counter()
-    for found in _judged(path):
+    for found in _judged(path, mapping, progress):
         if isinstance(found, RowProblem):
             problems.append(found)
         else:
@@ -33,7 +33,11 @@ def read(path: Path) -> Dataset:
     if not conversations:
         raise _nothing_to_train_on(path, problems[:1], len(problems))
     return Dataset(
-        formats.most_common(1)[0][0], tuple(conversations), tuple(problems), len(conversations) + len(problems)
+        formats.most_common(1)[0][0],
+        tuple(conversations),
+        tuple(problems),
+        len(conversations) + len(problems),
+        dict(formats.most_common()),
     )
 
 
@@ -52,18 +56,21 @@ def stream(path: Path) -> Iterator[Conversation]:
         raise _nothing_to_train_on(path, first, num_bad)
 
 
-def _judged(path: Path) -> Iterator[tuple[str, Conversation] | RowProblem]:
+def _judged(
+    path: Path, mapping: Mapping | None = None, progress: Progress | None = None
+) -> Iterator[tuple[str, Conversation] | RowProblem]:
     """Each row: its format and the conversation, or what is wrong with it."""
-    for raw in raw_rows(path):
-        if isinstance(raw, RowProblem):
-            yield raw
-            continue
-        try:
-            name, messages = to_messages(raw.value)
-        except RowError as error:
-            yield RowProblem(raw.row, raw.line, error.kind, error.message, error.fix)
-            continue
-        yield name, Conversation(messages, raw.row, raw.line)
+    for raw in raw_rows(path, progress):
+        yield raw if isinstance(raw, RowProblem) else judge(raw, mapping)
+
+
+def judge(raw: RawRow, mapping: Mapping | None = None) -> tuple[str, Conversation] | RowProblem:
+    """One row: its format and the conversation, or what is wrong with it."""
+    try:
+        name, messages, tools = to_messages(raw.value, mapping)
+    except RowError as error:
+        return error.at(raw)
+    return name, Conversation(messages, raw.row, raw.line, tools)
 
 
 def _nothing_to_train_on(path: Path, first_problem: list[RowProblem], num_rows: int) -> DataError:

@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from studio import files
 from studio.data.conversation import Conversation, Dataset
+from studio.data.opening import sha256
 from studio.errors import DataError
 
 
@@ -86,8 +87,12 @@ def held_out(digests: Iterable[bytes], fraction: float, seed: int) -> NDArray[np
 
 
 def content_digest(conversation: Conversation) -> bytes:
-    """SHA-256 of roles and texts, whatever row they stand in."""
-    turns = [[message.role, message.content] for message in conversation.messages]
+    """SHA-256 of roles, texts, tools and their calls, whatever row they stand in."""
+    turns: list[Any] = [
+        [message.role, message.content, *([message.more] if message.more else [])] for message in conversation.messages
+    ]
+    if conversation.tools:
+        turns.append(conversation.tools)
     return hashlib.sha256(json.dumps(turns).encode("utf-8")).digest()
 
 
@@ -97,8 +102,8 @@ def _position(digest: bytes, seed: int) -> int:
 
 
 def fingerprint(path: Path) -> str:
-    """`sha256:<hex>` of the file's bytes. Raises `DataError` if it cannot be read."""
+    """`sha256:<hex>` of the file's bytes, or of a folder's files. Raises `DataError` if it cannot be read."""
     try:
-        return f"sha256:{files.sha256(path)}"
+        return f"sha256:{sha256(path)}"
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the path of the dataset.") from error

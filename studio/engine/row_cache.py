@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from studio import files
 from studio.data.conversation import Conversation
+from studio.data.opening import num_bytes, sha256, unpacked_suffix
 from studio.data.reading import num_lines
 from studio.data.rows import stream
 from studio.engine.encoded import SCHEMA, EncodedFile
@@ -29,7 +30,7 @@ from studio.errors import ChangedError, StudioError
 from studio.places import Workspace
 
 # Raised whenever the same rows would come out otherwise, or be written otherwise.
-VERSION = 1
+VERSION = 2
 MOST_BYTES = 10_000_000_000
 BATCH_ROWS = 1024
 BATCH_CHARACTERS = 1_000_000
@@ -68,7 +69,7 @@ def key(data: Path, fingerprint: str, coder: Coder, max_tokens: int) -> str:
     deciding = {
         "version": VERSION,
         "data": fingerprint,
-        "kind": data.suffix.lower(),  # tells tables from JSON
+        "kind": unpacked_suffix(data),  # tells tables from JSON
         "coder": coder.told,
         "max_tokens": max_tokens,
         "packages": {package: metadata.version(package) for package in _DECIDING},
@@ -91,14 +92,14 @@ def _build(folder: Path, data: Path, fingerprint: str, coder: Coder, max_tokens:
     if folder.exists():
         files.remove(folder)
     # A token takes four bytes and stands for about as many characters.
-    needs_bytes = data.stat().st_size
+    needs_bytes = num_bytes(data)
     _make_room(folder.parent, needs_bytes)
     batches = encode_batches(coder, _batches(data, progress), max_tokens, num_workers(data))
     with files.new_folder(folder, needs_bytes=needs_bytes) as new, closing(batches):
         with pa.OSFile(str(new / ROWS), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-        if files.sha256(data) != fingerprint:
+        if sha256(data) != fingerprint:
             raise ChangedError(f"{data.name} changed while it was being read.", "Start again when it is complete.")
 
 
@@ -112,7 +113,8 @@ def _batches(data: Path, progress: Progress) -> Iterator[Sequence[Conversation]]
         num_characters += conversation.num_characters
         if len(batch) == BATCH_ROWS or num_characters >= BATCH_CHARACTERS:
             yield batch
-            progress("lines", conversation.line, total)
+            # In a folder each file begins with line 1.
+            progress("lines", max(conversation.line, conversation.row), total)
             batch, num_characters = [], 0
     if batch:
         yield batch
