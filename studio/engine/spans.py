@@ -99,9 +99,19 @@ class Template:
         if not (text.startswith(through) and through.startswith(before)):
             return None
         first, last = len(before), len(through)
+        return Answer(first, last, self._speech_end(turns, tools, i, text, (first, last)))
+
+    def _speech_end(
+        self, turns: Sequence[Turn], tools: list[Any] | None, i: int, text: str, span: tuple[int, int]
+    ) -> int | None:
+        """Where what is said in an answer ends, before the markers of the template; None if nothing is said to go by."""
         speech = turns[i]["content"].strip()
-        found = text.rfind(speech, first, last) if speech and not turns[i].get("tool_calls") else -1
-        return Answer(first, last, found + len(speech) if found >= 0 else None)
+        if not speech or turns[i].get("tool_calls"):
+            return None
+        found = text.find(speech, *span)
+        if found != text.rfind(speech, *span):  # a short word may stand in the markers, too
+            return (self._differing(turns, tools, i, text, _PROBES[0]) or (0, None))[1]
+        return found + len(speech) if found >= 0 else None
 
     def _by_probe(self, turns: Sequence[Turn], tools: list[Any] | None, i: int, text: str) -> Answer:
         speech = turns[i]["content"].strip()
