@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from studio.data.conversation import ROLES, Conversation, Dataset, Message, RawRow, RowError, RowProblem
@@ -31,7 +31,7 @@ def read(path: Path, mapping: Mapping | None = None, progress: Progress | None =
             formats[name] += 1
             conversations.append(conversation)
     if not conversations:
-        raise _nothing_to_train_on(path, problems[:1], len(problems))
+        raise nothing_to_train_on(path, problems[:1], len(problems))
     return Dataset(
         formats.most_common(1)[0][0],
         tuple(conversations),
@@ -41,11 +41,11 @@ def read(path: Path, mapping: Mapping | None = None, progress: Progress | None =
     )
 
 
-def stream(path: Path) -> Iterator[Conversation]:
+def stream(path: Path, mapping: Mapping | None = None, progress: Progress | None = None) -> Iterator[Conversation]:
     """The good rows of `path` one after another, for files too large to be held. Raises as `read` does, if late."""
     first: list[RowProblem] = []
     num_good = num_bad = 0
-    for found in _judged(path):
+    for found in _judged(path, mapping, progress):
         if isinstance(found, RowProblem):
             num_bad += 1
             first = first or [found]
@@ -53,11 +53,11 @@ def stream(path: Path) -> Iterator[Conversation]:
             num_good += 1
             yield found[1]
     if not num_good:
-        raise _nothing_to_train_on(path, first, num_bad)
+        raise nothing_to_train_on(path, first, num_bad)
 
 
 def _judged(
-    path: Path, mapping: Mapping | None = None, progress: Progress | None = None
+    path: Path, mapping: Mapping | None, progress: Progress | None
 ) -> Iterator[tuple[str, Conversation] | RowProblem]:
     """Each row: its format and the conversation, or what is wrong with it."""
     for raw in raw_rows(path, progress):
@@ -73,10 +73,11 @@ def judge(raw: RawRow, mapping: Mapping | None = None) -> tuple[str, Conversatio
     return name, Conversation(messages, raw.row, raw.line, tools)
 
 
-def _nothing_to_train_on(path: Path, first_problem: list[RowProblem], num_rows: int) -> DataError:
+def nothing_to_train_on(path: Path, first_problem: Sequence[RowProblem], num_rows: int) -> DataError:
+    """Why a file without one good row is refused: what is wrong with the first."""
     if not first_problem:
         return DataError(f"{path.name} is empty.", "Choose a file with at least one conversation.")
-    (first,) = first_problem
+    first = first_problem[0]
     count = "its only row" if num_rows == 1 else f"none of its {num_rows} rows"
     verb = "cannot be used" if num_rows == 1 else "can be used"
     return DataError(f"{path.name}: {count} {verb}. Line {first.line}: {first.message}", first.fix)

@@ -96,6 +96,16 @@ def content_digest(conversation: Conversation) -> bytes:
     return hashlib.sha256(json.dumps(turns).encode("utf-8")).digest()
 
 
+def prompt_digest(conversation: Conversation) -> bytes:
+    """SHA-256 of all that stands before the first answer, letter case and white space aside; of the whole if nothing does."""
+    turns = []
+    for message in conversation.messages:
+        if message.role == "assistant":
+            break
+        turns.append([message.role, " ".join(message.content.casefold().split())])
+    return hashlib.sha256(json.dumps([turns, conversation.tools]).encode("utf-8")).digest()
+
+
 def _position(digest: bytes, seed: int) -> int:
     """A number from 0 to 2**64 - 1, evenly spread."""
     return int.from_bytes(hashlib.sha256(str(seed).encode("ascii") + b":" + digest).digest()[:8], "big")

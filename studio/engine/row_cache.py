@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
@@ -106,19 +106,25 @@ def _build(folder: Path, data: Path, fingerprint: str, coder: Coder, max_tokens:
 def _batches(data: Path, progress: Progress) -> Iterator[Sequence[Conversation]]:
     """The good rows in batches of a bounded size, telling how far the reading has come."""
     total = num_lines(data)
+    for batch in in_batches(stream(data)):
+        yield batch
+        # In a folder each file begins with line 1.
+        progress("lines", max(batch[-1].line, batch[-1].row), total)
+    progress("lines", total, total)
+
+
+def in_batches(conversations: Iterable[Conversation]) -> Iterator[Sequence[Conversation]]:
+    """Rows in batches of a bounded size, for the encoders."""
     batch: list[Conversation] = []
     num_characters = 0
-    for conversation in stream(data):
+    for conversation in conversations:
         batch.append(conversation)
         num_characters += conversation.num_characters
         if len(batch) == BATCH_ROWS or num_characters >= BATCH_CHARACTERS:
             yield batch
-            # In a folder each file begins with line 1.
-            progress("lines", max(conversation.line, conversation.row), total)
             batch, num_characters = [], 0
     if batch:
         yield batch
-    progress("lines", total, total)
 
 
 def _make_room(cache: Path, needs_bytes: int) -> None:

@@ -47,7 +47,7 @@ class Job:
 
 
 def start_job(workspace: Workspace, kind: str, arguments: dict[str, Any]) -> Job:
-    """Begin a job of `kind` (`import`, `merge`) with plain JSON values as arguments."""
+    """Begin a job of `kind` (`import`, `merge`, `trace`, `lengths`, `show`) with plain JSON values as arguments."""
     path = workspace.jobs / f"{time.strftime('%Y-%m-%d_%H%M%S')}_{kind}-{uuid4().hex[:6]}"
     files.write_json(path / "job.json", {"kind": kind, "created": time.time(), "arguments": arguments})
     process = spawn_python(["studio.engine", "job", str(path)], path / "log.txt", workspace)

@@ -117,7 +117,8 @@ VICUNA = Family(
 )
 ALPACA = Family(
     "{% for m in messages %}{% if m.role == 'user' %}{{ '### Instruction:\n' + m.content + '\n\n' }}"
-    "{% elif m.role == 'assistant' %}{{ '### Response:\n' + m.content + eos_token + '\n\n' }}{% else %}{{ m.content + '\n\n' }}{% endif %}{% endfor %}"
+    "{% elif m.role == 'assistant' %}{{ '### Response:\n' + m.content + eos_token + '\n\n' }}"
+    "{% else %}{{ m.content + '\n\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}",
     ("<|endoftext|>",),
     "<|endoftext|>",

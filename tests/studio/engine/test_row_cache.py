@@ -185,4 +185,4 @@ def test_batches_are_bounded_in_rows_and_in_characters(workspace, tmp_path, monk
     told = Told()
     sizes = [len(batch) for batch in row_cache._batches(data, told)]
     assert sizes == [3, 2, 1]
-    assert told == [("lines", 3, 7), ("lines", 5, 7), ("lines", 7, 7)]
+    assert told == [("lines", 3, 7), ("lines", 5, 7), ("lines", 6, 7), ("lines", 7, 7)]
