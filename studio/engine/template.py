@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,9 @@ class _Draft:
 
 
 def _coded(code: Encoding, text: str) -> Coded:
-    return Coded(np.array(code.ids, dtype=np.int32), np.array(code.offsets, dtype=np.int64).reshape(-1, 2), text)
+    ids = code.ids
+    offsets = np.fromiter(chain.from_iterable(code.offsets), dtype=np.int64, count=2 * len(ids))
+    return Coded(np.fromiter(ids, dtype=np.int32, count=len(ids)), offsets.reshape(-1, 2), text)
 
 
 def _turn(coded: Coded, answer: Answer, is_special: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int | None]:
