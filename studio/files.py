@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 from studio.errors import DamagedError, DiskFullError, StudioError
@@ -38,12 +38,22 @@ _LAST_WORDS_BYTES = 1 << 18
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, atomically and durably. Raises `DiskFullError`; the old file then still stands."""
+    with new_file(path, needs_bytes=len(data)) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, needs_bytes: int = 0) -> Iterator[IO[bytes]]:
+    """Write `path` piece by piece: it appears, or replaces what was there, whole on leaving. On an error nothing changes.
+
+    Raises `DiskFullError`, which tells of `needs_bytes`.
+    """
     temporary = temporary_beside(path)
     try:
-        with full_disk_named(path.parent, len(data)):
+        with full_disk_named(path.parent, needs_bytes):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "xb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

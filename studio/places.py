@@ -61,6 +61,21 @@ class Workspace:
         return self.root / "cache" / "encoded"
 
     @property
+    def unpacked(self) -> Path:
+        """Datasets as JSON lines, so that any row is found at once; safe to delete."""
+        return self.root / "cache" / "unpacked"
+
+    @property
+    def datasets(self) -> Path:
+        """Datasets that were mended here, one folder each, with all their versions."""
+        return self.root / "datasets"
+
+    @property
+    def mappings(self) -> Path:
+        """Which columns are question and answer in datasets whose names do not tell, by their hash."""
+        return self.datasets / ".mappings"
+
+    @property
     def trash(self) -> Path:
         """What was removed and can be put back."""
         return self.root / "trash"

@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from studio import files
 from studio.data.conversation import Conversation, Dataset
+from studio.data.opening import sha256
 from studio.errors import DataError
 
 
@@ -62,16 +63,16 @@ def split(
     conversations: Sequence[Conversation], fraction: float, seed: int
 ) -> tuple[list[Conversation], list[Conversation]]:
     """Training and held-out rows, both in file order, parted as `held_out` says."""
-    is_held_out = held_out(map(content_digest, conversations), fraction, seed)
+    is_held_out = held_out(map(side_digest, conversations), fraction, seed)
     pairs = list(zip(is_held_out, conversations, strict=True))
     return [row for held, row in pairs if not held], [row for held, row in pairs if held]
 
 
 def held_out(digests: Iterable[bytes], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Whether each row is held out, about `fraction` (0 <= fraction < 1) of the distinct ones, by their `content_digest`.
+    """Whether each row is held out, about `fraction` (0 <= fraction < 1) of the distinct ones, by their `side_digest`.
 
-    The side follows from the row's content and the seed alone: rows added later move no old ones, and duplicates stay
-    together. If that leaves a side empty though there are two distinct rows, the nearest row changes sides.
+    The side follows from the row's content, or its group, and the seed alone: rows added later move no old ones, and duplicates
+    stay together. If that leaves a side empty though there are two distinct rows, the nearest row changes sides.
     """
     assert 0 <= fraction < 1
     keys = np.fromiter((_position(digest, seed) for digest in digests), dtype=np.uint64)
@@ -86,9 +87,30 @@ def held_out(digests: Iterable[bytes], fraction: float, seed: int) -> NDArray[np
 
 
 def content_digest(conversation: Conversation) -> bytes:
-    """SHA-256 of roles and texts, whatever row they stand in."""
-    turns = [[message.role, message.content] for message in conversation.messages]
+    """SHA-256 of roles, texts, tools and their calls, whatever row they stand in."""
+    turns: list[Any] = [
+        [message.role, message.content, *([message.more] if message.more else [])] for message in conversation.messages
+    ]
+    if conversation.tools:
+        turns.append(conversation.tools)
     return hashlib.sha256(json.dumps(turns).encode("utf-8")).digest()
+
+
+def side_digest(conversation: Conversation) -> bytes:
+    """What decides the side of the split: the group of a row that has one, else its content."""
+    if not conversation.group:
+        return content_digest(conversation)
+    return hashlib.sha256(f"group:{conversation.group}".encode()).digest()
+
+
+def prompt_digest(conversation: Conversation) -> bytes:
+    """SHA-256 of all that stands before the first answer, letter case and white space aside; of the whole if nothing does."""
+    turns = []
+    for message in conversation.messages:
+        if message.role == "assistant":
+            break
+        turns.append([message.role, " ".join(message.content.casefold().split())])
+    return hashlib.sha256(json.dumps([turns, conversation.tools]).encode("utf-8")).digest()
 
 
 def _position(digest: bytes, seed: int) -> int:
@@ -97,8 +119,8 @@ def _position(digest: bytes, seed: int) -> int:
 
 
 def fingerprint(path: Path) -> str:
-    """`sha256:<hex>` of the file's bytes. Raises `DataError` if it cannot be read."""
+    """`sha256:<hex>` of the file's bytes, or of a folder's files. Raises `DataError` if it cannot be read."""
     try:
-        return f"sha256:{files.sha256(path)}"
+        return f"sha256:{sha256(path)}"
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the path of the dataset.") from error

@@ -23,6 +23,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from studio.data.conversation import Conversation, Message
+from studio.data.opening import num_bytes
 from studio.engine.encoded import SCHEMA, encode_rows
 from studio.engine.template import Coder
 
@@ -34,7 +35,7 @@ _BATCHES_PER_WORKER = 2
 
 def num_workers(data: Path) -> int:
     """How many workers pay for this file: one for each processor that this process may use, none for a small file."""
-    if data.stat().st_size < WORTH_WORKERS_BYTES:
+    if num_bytes(data) < WORTH_WORKERS_BYTES:
         return 0
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return min(allowed, MOST_WORKERS)
@@ -150,14 +151,23 @@ def _environment() -> dict[str, str]:
 
 
 def _to_line(batch: Sequence[Conversation]) -> bytes:
-    rows = [[one.row, one.line, [[message.role, message.content] for message in one.messages]] for one in batch]
+    rows = [
+        [
+            one.row,
+            one.line,
+            one.tools,
+            one.group,
+            [[message.role, message.content, message.more] for message in one.messages],
+        ]
+        for one in batch
+    ]
     return json.dumps(rows).encode("ascii") + b"\n"
 
 
 def _from_line(line: bytes) -> list[Conversation]:
     return [
-        Conversation(tuple(Message(role, content) for role, content in turns), row, number)
-        for row, number, turns in json.loads(line)
+        Conversation(tuple(Message(*turn) for turn in turns), row, number, tools, group)
+        for row, number, tools, group, turns in json.loads(line)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Work that needs no card, one job per process: imports, merges and dry runs."""
+"""Work that needs no card, one job per process: imports, merges, dry runs, and a look at a dataset."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from studio import files
+from studio.data.formats import Mapping
 from studio.engine.boundary import guarded
 from studio.engine.compare import agreement
 from studio.engine.imports import import_base
+from studio.engine.load import load_tokenizer
+from studio.engine.look import coder_of, find_row, measure, show
 from studio.engine.measure import peak_rss_bytes
 from studio.engine.merge import merge
 from studio.engine.trace import trace
@@ -38,6 +41,10 @@ def work(workspace: Workspace, folder: Path) -> int:
             result = import_base(workspace, arguments["source"], arguments.get("name"), progress)
         elif job["kind"] == "trace":
             result = _trace(folder, arguments)
+        elif job["kind"] == "lengths":
+            result = _lengths(folder, arguments, progress)
+        elif job["kind"] == "show":
+            result = _show(arguments)
         else:
             assert job["kind"] == "merge", job["kind"]
             result = _merge(workspace, arguments, progress)
@@ -55,6 +62,35 @@ def _trace(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     files.write_json(folder / "base" / "config.json", arguments["config"])
     traced = trace(folder / "base", from_dict(arguments["recipe"]))
     return {"total_bytes": traced.total_bytes, "terms": traced.terms, "peaks": traced.peaks, "busiest": traced.busiest}
+
+
+def _lengths(folder: Path, arguments: dict[str, Any], progress: Any) -> dict[str, Any]:
+    coder = coder_of(Path(arguments["base"]), arguments["train_on"])
+    data, mapping = Path(arguments["data"]), _mapping(arguments)
+    return measure(coder, data, arguments["max_tokens"], folder / "lengths.npy", _by_hundredths(progress), mapping)
+
+
+def _show(arguments: dict[str, Any]) -> dict[str, Any]:
+    base = Path(arguments["base"])
+    row = find_row(Path(arguments["data"]), arguments["row"], _mapping(arguments))
+    return show(coder_of(base, arguments["train_on"]), load_tokenizer(base), row, arguments["max_tokens"])
+
+
+def _mapping(arguments: dict[str, Any]) -> Mapping | None:
+    return Mapping(**arguments["mapping"]) if arguments["mapping"] else None
+
+
+def _by_hundredths(progress: Any) -> Any:
+    """Tell how far it is, once for each hundredth."""
+    last = -1
+
+    def told(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if total and 100 * done // total != last:
+            last = 100 * done // total
+            progress(what, done, total)
+
+    return told
 
 
 def _merge(workspace: Workspace, arguments: dict[str, Any], progress: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from peft import PeftModel
 
 from studio import files
+from studio.data.opening import sha256
 from studio.engine.attention import prefer_varlen
 from studio.engine.batches import Layout, Schedule
 from studio.engine.checkpointing import blocks, checkpoint_layers
@@ -135,7 +136,13 @@ def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: P
     need_template(tokenizer)
     coder = Coder.of(tokenizer, recipe.data.train_on)
     everything = encoded_rows(
-        workspace, job.data, job.data_sha256 or files.sha256(job.data), coder, recipe.data.max_tokens, progress
+        workspace,
+        job.data,
+        job.data_sha256 or sha256(job.data),
+        coder,
+        recipe.data.max_tokens,
+        progress,
+        recipe.data.group_by,
     )
     encoded, held_out = everything.split(recipe.data.validation_fraction, recipe.training.seed)
     if not encoded.examples:

@@ -1,9 +1,9 @@
 """From a conversation to tokens, each marked as trained or not.
 
-The assistant's words are found by rendering prefixes with the base's own chat template: what stands between "the turns so far,
-now the assistant speaks" and "the turns so far, with its answer" is the answer, whatever the template's markers look like. Of
-that, the trained part ends with the token that ends the turn, so that the model learns to stop. A template that rewrites
-earlier turns cannot be split so; such a row is refused, never trained "somehow".
+The conversation is rendered with the base's own chat template; where the assistant speaks in it is found as
+`studio.engine.spans` says. Of each answer, the trained part ends with the token that ends the turn, so that the model learns to
+stop. Control tokens that somebody typed into a message are text (`studio.engine.control`). A text that is no conversation is
+learnt as it stands, with the token that ends a text behind it.
 
 Nothing here needs torch: a worker that only encodes starts in a second and holds little memory.
 """
@@ -11,25 +11,20 @@ Nothing here needs torch: a worker that only encodes starts in a second and hold
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from studio.data.conversation import Conversation
+from studio.engine.control import Coded, Control
+from studio.engine.spans import REFUSALS, Answer, Template, refusal
 from studio.errors import BaseModelError, DataError
-
-# What a template can raise on a conversation that it does not like.
-_REFUSALS = (jinja2.TemplateError, TypeError, KeyError, ValueError)
-Turns = list[dict[str, str]]
-# Characters from and to, the second not included.
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +54,9 @@ def render(tokenizer: Any, turns: Sequence[dict[str, str]], answer_next: bool) -
     """The turns as text, through the template's sandbox; with `answer_next` the assistant's turn is opened."""
     try:
         text = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=answer_next)
-    except _REFUSALS as error:
-        raise _refusal(error) from error
+    except REFUSALS as error:
+        raise refusal(error) from error
     return str(text)
-
-
-def _refusal(error: Exception) -> DataError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(
-        f"The base's chat template refuses this conversation: {reason}", "Change the row's roles or their order."
-    )
 
 
 def need_template(tokenizer: Any) -> None:
@@ -88,8 +76,8 @@ class Coder:
         self.told = told
         words = json.loads(told)
         self._train_on = words["train_on"]
-        self._template: str = words["template"]
-        self._special_tokens: dict[str, Any] = words["special_tokens"]
+        self._template = Template(words["template"], words["special_tokens"])
+        self._eos_token: str = words["special_tokens"].get("eos_token") or ""
         self._special_ids: list[int] = words["special_ids"]
         self._splits_special_tokens: bool = words["split_special_tokens"]
         self._tokenizer_told: str = words["tokenizer"]
@@ -126,69 +114,128 @@ class Coder:
         found[self._special_ids] = True
         return found
 
+    @cached_property
+    def _control(self) -> Control:
+        return Control(self._tokenizer, self._tokenizer_told)
+
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | DataError]:
         """Tokens and label mask of each conversation, or why the answers in it cannot be told from the rest.
 
         Raises `BaseModelError` for a template under which no answer ever ends.
         """
         drafts = [self._draft(conversation) for conversation in conversations]
-        texts = [draft[0] for draft in drafts if not isinstance(draft, DataError)]
+        texts = [draft.text for draft in drafts if isinstance(draft, _Draft) and not draft.is_odd]
         codes = iter(self._tokenizer.encode_batch(texts, add_special_tokens=False))
-        return [
-            draft if isinstance(draft, DataError) else self._example(next(codes), draft[1], conversation.row)
-            for draft, conversation in zip(drafts, conversations, strict=True)
-        ]
+        return [self._finished(draft, one.row, codes) for draft, one in zip(drafts, conversations, strict=True)]
 
-    def _draft(self, conversation: Conversation) -> tuple[str, list[Span] | None] | DataError:
-        """The conversation as text, and which of its characters are answers, None for all of them."""
-        turns = [{"role": message.role, "content": message.content} for message in conversation.messages]
+    def rendered(self, conversation: Conversation) -> str:
+        """The conversation as the model sees it, as text. Raises `DataError` if the template refuses it."""
+        draft = self._draft(conversation)
+        if isinstance(draft, DataError):
+            raise draft
+        return self._control.let_go(draft.text)
+
+    def _finished(self, draft: _Draft | DataError, row: int, codes: Iterator[Encoding]) -> Example | DataError:
+        if isinstance(draft, DataError):
+            return draft
         try:
-            text = self._render(turns, answer_next=False)
+            coded = self._control.encode(draft.text) if draft.is_odd else _coded(next(codes), draft.text)
+        except DataError as error:
+            return error
+        if draft.is_prose:
+            return self._prose(coded, row)
+        return self._example(coded, draft.answers, row)
+
+    def _draft(self, conversation: Conversation) -> _Draft | DataError:
+        """The conversation as text, and which of its characters are answers, None for all of them."""
+        turns = [message.turn for message in conversation.messages]
+        tools = json.loads(conversation.tools) if conversation.tools else None
+        is_odd = any(
+            self._control.is_typed(message.content + message.more, message.role) for message in conversation.messages
+        )
+        is_odd = is_odd or self._control.is_typed(conversation.tools, "system")
+        try:
+            if is_odd:
+                turns = [self._control.held_back(turn, turn["role"]) for turn in turns]
+                tools = self._control.held_back(tools, "system")
+            if conversation.is_text:
+                return _Draft(turns[0]["content"], None, is_odd, is_prose=True)
+            text = self._template.render(turns, tools, answer_next=False)
             if self._train_on == "everything":
-                return text, None
+                return _Draft(text, None, is_odd)
             answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
             wanted = answers[-1:] if self._train_on == "last_answer" else answers
-            return text, [self._answer_span(turns, i, text) for i in wanted]
+            return _Draft(text, self._template.answers(turns, tools, text, wanted), is_odd)
         except DataError as error:
             return error
 
-    def _render(self, turns: Turns, answer_next: bool) -> str:
-        """As `render`, without a tokenizer of transformers."""
-        try:
-            (text,), _ = render_jinja_template(
-                [turns], chat_template=self._template, add_generation_prompt=answer_next, **self._special_tokens
-            )
-        except _REFUSALS as error:
-            raise _refusal(error) from error
-        return str(text)
+    def _prose(self, coded: Coded, row: int) -> Example:
+        """All of a text, behind what this tokenizer puts before one, with the token that ends a text after it."""
+        eos_id = self._tokenizer.token_to_id(self._eos_token) if self._eos_token else None
+        before = [one for one in self._tokenizer.encode("").ids if one != eos_id]
+        ids = np.array([*before, *coded.ids, *([] if eos_id is None else [eos_id])], dtype=np.int32)
+        return Example(ids, np.ones(len(ids), dtype=np.bool_), row)
 
-    def _answer_span(self, turns: Turns, i: int, text: str) -> Span:
-        """Characters of `text` that turn `i`, an answer, occupies, its end marker included."""
-        before = self._render(turns[:i], answer_next=True)
-        through = text if i == len(turns) - 1 else self._render(turns[: i + 1], answer_next=False)
-        if not (text.startswith(through) and through.startswith(before)):
-            raise DataError(
-                "The base's chat template rewrites earlier turns, so the answers cannot be told from the rest.",
-                'Set train_on = "last_answer", or use conversations of one question and one answer.',
-            )
-        return len(before), len(through)
-
-    def _example(self, code: Encoding, answers: list[Span] | None, row: int) -> Example:
-        """Mark the tokens inside each answer up to the last special one: it ends the turn; line breaks after it are layout."""
-        ids = np.array(code.ids, dtype=np.int32)
+    def _example(self, coded: Coded, answers: list[Answer] | None, row: int) -> Example:
+        """Mark the tokens of each answer up to the one that ends the turn; line breaks after it are layout."""
+        ids = coded.ids
         if answers is None:
             return Example(ids, np.ones(len(ids), dtype=np.bool_), row)
         trained = np.zeros(len(ids), dtype=np.bool_)
-        starts, ends = np.array(code.offsets, dtype=np.int64).reshape(-1, 2).T
+        starts, ends = coded.offsets.T
         is_special = self._is_special[ids] & (starts < ends)
-        for first, last in answers:
-            inside = (starts >= first) & (ends <= last) & (starts < ends)
-            closing = np.flatnonzero(inside & is_special)
-            if not len(closing):
+        for answer in answers:
+            inside, end = _turn(coded, answer, is_special)
+            if end is None:
                 raise BaseModelError(
                     "The base's chat template does not end an answer with a special token: "
                     "the model would never learn to stop.",
                     "Choose another base.",
                 )
-            trained[: closing[-1] + 1] |= inside[: closing[-1] + 1]
+            trained[: end + 1] |= inside[: end + 1]
         return Example(ids, trained, row)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A rendered conversation and its answers, None if all of it is to be learnt. `is_odd`: control tokens were typed in it."""
+
+    text: str
+    answers: list[Answer] | None
+    is_odd: bool = False
+    is_prose: bool = False
+
+
+def _coded(code: Encoding, text: str) -> Coded:
+    ids = code.ids
+    offsets = np.fromiter(chain.from_iterable(code.offsets), dtype=np.int64, count=2 * len(ids))
+    return Coded(np.fromiter(ids, dtype=np.int32, count=len(ids)), offsets.reshape(-1, 2), text)
+
+
+def _turn(coded: Coded, answer: Answer, is_special: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int | None]:
+    """Which tokens lie in the answer, and which of them ends the turn, None if there is no such token."""
+    starts, ends = coded.offsets.T
+    first, last = coded.place(answer.first), coded.place(answer.last)
+    speech_end = None if answer.speech_end is None else coded.place(answer.speech_end)
+    inside = (starts >= first) & (starts < ends) & (ends <= last)
+    if answer.is_bare:
+        assert speech_end is not None
+        end = _bare_end(coded, is_special & (starts >= first), speech_end)
+        return (inside if end is None else (starts >= first) & (starts < ends) & (ends <= ends[end])), end
+    closing = np.flatnonzero(inside & is_special)
+    after = closing if speech_end is None else closing[starts[closing] >= speech_end]
+    if len(after) and speech_end is not None:
+        return inside, int(after[0])
+    return inside, int(closing[-1]) if len(closing) else None
+
+
+def _bare_end(coded: Coded, is_special: NDArray[np.bool_], speech_end: int) -> int | None:
+    """The special token with which the speech ends, or which follows it; white space may come between."""
+    starts, ends = coded.offsets.T
+    own = np.flatnonzero(is_special & (ends <= speech_end))
+    if len(own) and not coded.text[ends[own[-1]] : speech_end].strip():
+        return int(own[-1])
+    after = np.flatnonzero(is_special & (starts >= speech_end))
+    if len(after) and not coded.text[speech_end : starts[after[0]]].strip():
+        return int(after[0])
+    return None

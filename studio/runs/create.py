@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from studio import files
+from studio.data.opening import num_bytes, sha256
 from studio.data.rows import read
 from studio.errors import AdapterError, ChangedError, DamagedError, RecipeError, StudioError
 from studio.models.bases import Base, find_base
@@ -106,7 +107,7 @@ def _checked(workspace: Workspace, recipe: Recipe, recipe_folder: Path | None) -
         raise RecipeError(problems)
     base = find_base(workspace, recipe.base.id)
     data = resolve_data(recipe.data.path, recipe_folder)
-    if data.stat().st_size < _LOOK_THROUGH_BYTES:
+    if num_bytes(data) < _LOOK_THROUGH_BYTES:
         read(data)  # raises if no row can be used: better now than after the base was loaded
     return base, data
 
@@ -166,7 +167,7 @@ def inputs(base: Base, data: Path) -> dict[str, str]:
     for name in _TEMPLATE_FILES:
         path = base.path / name
         template.update(path.read_bytes() if path.is_file() else b"-")
-    return {"base": base.fingerprint, "dataset": files.sha256(data), "chat template": template.hexdigest()}
+    return {"base": base.fingerprint, "dataset": sha256(data), "chat template": template.hexdigest()}
 
 
 def versions() -> dict[str, str]:

@@ -52,7 +52,7 @@ class Job:
 
 
 def start_job(workspace: Workspace, kind: str, arguments: dict[str, Any]) -> Job:
-    """Begin a job of `kind` (`import`, `merge`) with plain JSON values as arguments."""
+    """Begin a job of `kind` (`import`, `merge`, `trace`, `lengths`, `show`) with plain JSON values as arguments."""
     path = workspace.jobs / f"{time.strftime('%Y-%m-%d_%H%M%S')}_{kind}-{uuid4().hex[:6]}"
     files.write_json(path / "job.json", {"kind": kind, "created": time.time(), "arguments": arguments})
     # Nothing that a job makes is of use to anybody but who has asked for it: it ends with us.

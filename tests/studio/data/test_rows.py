@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from studio.data import lines as text_lines
 from studio.data import reading
 from studio.data.rows import Dataset, Message, read, stream
 from studio.errors import DataError
@@ -46,6 +47,10 @@ def problem(tmp_path: Path, row: Any) -> tuple[str, str, str]:
         ({"prompt": GOOD["messages"][:1], "completion": GOOD["messages"][1:]}, "prompt-completion"),
         ({"question": "Who are you?", "answer": "A pirate."}, "question-answer"),
         ({"query": "Who are you?", "response": "A pirate."}, "query-response"),
+        ({"prompt": "Who are you?", "chosen": "A pirate.", "rejected": "A bot."}, "preference"),
+        ({"prompt": GOOD["messages"][:1], "chosen": GOOD["messages"][1:], "rejected": []}, "preference"),
+        ({"chosen": GOOD["messages"], "rejected": []}, "preference"),
+        ({"prompt": "Who are you?", "completion": "A pirate.", "label": True}, "labelled"),
     ],
 )
 def test_each_format_becomes_the_same_messages(tmp_path: Path, row: dict[str, Any], name: str) -> None:
@@ -82,7 +87,7 @@ def test_a_system_message_and_several_turns_are_kept_in_order(tmp_path: Path) ->
         ("[" * 100_000, "nesting", "deeply"),
         ("42", "shape", "table"),
         ("[1, 2]", "shape", "table"),
-        ({"text": "Once upon a time"}, "format", "'text'"),
+        ({"story": "Once upon a time"}, "format", "'story'"),
         ({}, "format", "none"),
         ({"messages": []}, "shape", "list of messages"),
         ({"messages": "hello"}, "shape", "list of messages"),
@@ -96,11 +101,19 @@ def test_a_system_message_and_several_turns_are_kept_in_order(tmp_path: Path) ->
         ({"messages": [*GOOD["messages"], {"role": "system", "content": "x"}]}, "order", "system"),
         ({"prompt": "x", "completion": ""}, "content", "completion is empty"),
         ({"prompt": " \n", "completion": "y"}, "content", "prompt is empty"),
-        ({"prompt": "x", "completion": None}, "content", "not text"),
+        ({"prompt": "x", "completion": None}, "content", "missing"),
         ({"prompt": "x", "completion": 5}, "content", "not text"),
         ({"prompt": "x\0", "completion": "y"}, "characters", "null character"),
         ({"prompt": "\ud800", "completion": "y"}, "characters", "not valid text"),
         ({**GOOD, "system": 5}, "content", "system"),
+        ({"prompt": "x", "completion": "y", "label": False}, "unwanted", "not wanted"),
+        ({"chosen": "y", "rejected": "z"}, "shape", "no prompt"),
+        ({"instruction": "x", "output": "y", "history": ["z"]}, "shape", "pairs"),
+        ({**GOOD, "tools": "no JSON"}, "tool", "schemas"),
+        ({"messages": [GOOD["messages"][0], {"role": "assistant", "tool_calls": [{}]}]}, "tool", "names"),
+        ({"conversations": [{"from": "function_call", "value": "no"}]}, "tool", "function call"),
+        ({"messages": [*GOOD["messages"], GOOD["messages"][0], {"role": "tool", "content": "x"}]}, "order", "tool"),
+        ({**GOOD, "note": json.loads("[" * 40 + "]" * 40)}, "nesting", "32"),
     ],
 )
 def test_a_bad_row_is_told_with_its_place_and_a_remedy(tmp_path: Path, row: Any, kind: str, word: str) -> None:
@@ -127,7 +140,7 @@ def test_a_line_that_is_not_utf8_is_one_problem_among_good_rows(tmp_path: Path) 
 
 
 def test_a_line_that_is_too_long_is_skipped_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 1000)
     long = {"prompt": "x" * 5000, "completion": "y"}
     dataset = read(lines(tmp_path / "d.jsonl", GOOD, long, GOOD))
     assert [conversation.line for conversation in dataset.conversations] == [1, 3]
@@ -158,7 +171,7 @@ def test_a_torn_utf16_file_is_refused_in_plain_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("indent", [None, 2])
 def test_an_array_is_read_whatever_the_file_is_called(tmp_path: Path, name: str, indent: int | None) -> None:
     path = tmp_path / name
-    path.write_text(json.dumps([GOOD, {"text": "x"}, GOOD], indent=indent))
+    path.write_text(json.dumps([GOOD, {"story": "x"}, GOOD], indent=indent))
     dataset = read(path)
     assert [conversation.row for conversation in dataset.conversations] == [0, 2]
     assert [found.row for found in dataset.problems] == [1]
@@ -169,7 +182,7 @@ def test_an_array_is_read_whatever_the_file_is_called(tmp_path: Path, name: str,
 
 
 def test_an_array_on_one_very_long_line_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 1000)
     path = tmp_path / "d.json"
     path.write_text(json.dumps([GOOD] * 50))
     assert len(read(path).conversations) == 50
@@ -228,16 +241,16 @@ def test_an_empty_file_is_refused(tmp_path: Path, content: bytes, name: str) -> 
 
 
 def test_a_file_without_one_good_row_says_what_is_wrong_with_the_first(tmp_path: Path) -> None:
-    path = lines(tmp_path / "d.jsonl", {"text": "a"}, {"text": "b"})
-    with pytest.raises(DataError, match=r"none of its 2 rows can be used\. Line 1: .*'text'") as caught:
+    path = lines(tmp_path / "d.jsonl", {"story": "a"}, {"story": "b"})
+    with pytest.raises(DataError, match=r"none of its 2 rows can be used\. Line 1: .*'story'") as caught:
         read(path)
     assert "prompt and completion" in caught.value.hint
 
 
-@pytest.mark.parametrize("start", [b"PK\x03\x04", b"PAR1", b"\x1f\x8b", "[]".encode("utf-32")])
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", "[]".encode("utf-32")])
 def test_files_of_other_kinds_are_called_by_their_names(tmp_path: Path, start: bytes) -> None:
     (tmp_path / "d.jsonl").write_bytes(start + b"\0" * 100)
-    with pytest.raises(DataError, match=r"zip|Parquet|gzip|UTF-32"):
+    with pytest.raises(DataError, match=r"zip|Parquet|packed and damaged|contents are damaged|UTF-32"):
         read(tmp_path / "d.jsonl")
 
 

@@ -10,10 +10,10 @@ from studio.data.conversation import Conversation, Message
 from studio.engine.template import Example
 from studio.errors import DataError
 
+CONTROL = ["<|im_end|>", "<|im_start|>assistant\n", "<|endoftext|>"]
 PIECES = [
-    "<|im_end|>",
-    "<|im_start|>assistant\n",
-    "<|endoftext|>",
+    "<|im_",
+    "end|>",
     "\n",
     " ",
     "🏴‍☠️",
@@ -23,11 +23,16 @@ PIECES = [
     "\u200b",
     "{{ x }}",
 ]
-contents = st.lists(
-    st.sampled_from(PIECES) | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12),
-    min_size=1,
-    max_size=6,
-).map("".join)
+# Pieces may make a control token by chance.
+contents = (
+    st.lists(
+        st.sampled_from(PIECES) | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12),
+        min_size=1,
+        max_size=6,
+    )
+    .map("".join)
+    .filter(lambda text: not any(piece.strip() in text for piece in CONTROL))
+)
 turns = st.lists(st.tuples(contents.filter(str.strip), contents.filter(str.strip)), min_size=1, max_size=3)
 
 
