@@ -95,14 +95,14 @@ class Queueing(QObject):
 
     def _wished(self, verb: str, run_id: str, value: object) -> None:
         run = RunFolder(self._workspace.runs / run_id)
-        place, recipe = self._workspace, self._state.recipe
+        place, recipe, let_sleep = self._workspace, self._state.recipe, not self._state.keep_awake
         acts: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
-            "add": (partial(_add_and_start, place, recipe, self._device), self._added),
+            "add": (partial(_add_and_start, place, recipe, self._device, let_sleep), self._added),
             "edit": (partial(_recipe_of, run), partial(self._edit, run_id)),
             "save": (partial(q.edit, place, run, recipe), self._saved),
             "move": (partial(q.move, place, run, int(str(value or 1))), self._done),
             "remove": (partial(q.remove, place, run), self._done),
-            "start": (partial(driver.start, place), self._done),
+            "start": (partial(driver.start, place, let_sleep), self._done),
             "stop": (partial(q.hold, place), self._done),
             "seen": (partial(q.mark_seen, place), self._done),
             "report": (partial(_report, place), self._state.folder_requested.emit),
@@ -148,11 +148,11 @@ class Queueing(QObject):
 # --- on a worker thread ----------------------------------------------------------------------------------------------
 
 
-def _add_and_start(workspace: Workspace, recipe: Recipe, device: str) -> RunFolder:
+def _add_and_start(workspace: Workspace, recipe: Recipe, device: str, let_sleep: bool) -> RunFolder:
     """Who adds a run while another is at work wants it to begin after that one."""
     run = q.add(workspace, recipe, device=device)
     assert run.job, "read here, so that the window need not"
-    driver.start(workspace)
+    driver.start(workspace, let_sleep)
     return run
 
 

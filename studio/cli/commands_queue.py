@@ -87,7 +87,7 @@ def register(commands: Commands) -> None:
         details="One that was never begun goes to the trash.",
     )
     removing.add_argument("run_name", metavar="RUN", help=_RUN)
-    add_command(
+    starting = add_command(
         actions,
         "start",
         start,
@@ -95,6 +95,7 @@ def register(commands: Commands) -> None:
         details="Returns at once, with the list as ever: the work goes on by itself when this terminal closes. `overlay runs` "
         "tells how it goes, `overlay queue report` what came of it.",
     )
+    starting.add_argument("--let-sleep", action="store_true", help="let the computer fall asleep meanwhile")
     add_command(
         actions,
         "stop",
@@ -157,7 +158,7 @@ def remove(options: argparse.Namespace, output: Output, workspace: Workspace) ->
 
 def start(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
     """Have the queue worked through."""
-    driver.start(workspace)
+    driver.start(workspace, options.let_sleep)
     show(options, output, workspace)
 
 

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from studio.errors import DivergedError, EngineError, StudioError
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
+from studio.runs.awake import kept_awake
 from studio.runs.create import changed_inputs, explain
 from studio.runs.endings import Ending, leaves_no_card
 from studio.runs.engine import EXIT_BUSY, Engine, busy_with, running_engine, spawn_python, start_engine
@@ -44,6 +45,7 @@ from studio.runs.queue import Done, Turn, begin_report, changing, read_queue
 from studio.runs.report import write_report
 from studio.runs.state import RunState, Status
 
+LET_SLEEP = "--let-sleep"
 START_SECONDS = 60.0
 RELEASE_SECONDS = 30.0
 # A run that takes the computer down with it must not do so each time that somebody starts the queue again.
@@ -54,8 +56,10 @@ _log = logging.getLogger(__name__)
 _left_running: list[subprocess.Popen[bytes]] = []
 
 
-def start(workspace: Workspace) -> None:
+def start(workspace: Workspace, let_sleep: bool = False) -> None:
     """Have the queue worked through, by the driver that is at it or by a new one; returns once there is one.
+
+    With `let_sleep` a new one does not keep the computer from falling asleep.
 
     Raises `StudioError` if nothing waits, `EngineError` if no driver comes up.
     """
@@ -66,7 +70,7 @@ def start(workspace: Workspace) -> None:
         is_driven = queue.is_driven
     if not is_driven:
         log = workspace.queue / "log.txt"
-        process = spawn_python(["studio.runs.driver"], log, workspace)
+        process = spawn_python(["studio.runs.driver", *([LET_SLEEP] if let_sleep else [])], log, workspace)
         _left_running.append(process)
         _await_driver(workspace, process)
 
@@ -304,8 +308,8 @@ def _done(turn: Turn, state: RunState, failed: e.Failed | None) -> Done:
     return Done(turn.run, ending, turn.took_up, ended, message, hint)
 
 
-def main() -> int:
-    """Work through the queue of the workspace; returns the exit code."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Work through the queue of the workspace, awake unless told otherwise; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     workspace = Workspace.default()
     workspace.queue.mkdir(parents=True, exist_ok=True)
@@ -315,10 +319,10 @@ def main() -> int:
         lock.acquire(timeout=RELEASE_SECONDS)
     except Timeout:
         return EXIT_BUSY
-    with lock:
+    with lock, contextlib.nullcontext() if LET_SLEEP in arguments else kept_awake():
         Driver(workspace).work()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

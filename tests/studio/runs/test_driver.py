@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import wakepy
 
 from studio import files
 from studio.errors import EngineError, StudioError
@@ -362,3 +364,31 @@ def test_a_run_that_somebody_else_has_asked_an_engine_for_is_followed_there(scri
     assert serving.process is not None
     serving.process.kill()
     serving.process.wait()
+
+
+def test_the_computer_stays_awake_for_a_driver_unless_it_may_sleep(
+    scripted: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setenv("OVERLAY_HOME", str(scripted.root))
+    monkeypatch.setattr(driver.Driver, "work", lambda _: seen.append(wakepy.modecount()))
+    assert driver.main() == 0
+    assert driver.main([driver.LET_SLEEP]) == 0
+    assert seen == [1, 0]
+    assert wakepy.modecount() == 0
+
+
+@pytest.mark.parametrize(("let_sleep", "told"), [(False, []), (True, ["--let-sleep"])])
+def test_a_new_driver_is_told_whether_the_computer_may_sleep(
+    scripted: Workspace, monkeypatch: pytest.MonkeyPatch, let_sleep: bool, told: list[str]
+) -> None:
+    queued(scripted, "first")
+    spawned: list[list[str]] = []
+
+    def spawn(arguments: list[str], *_: object) -> SimpleNamespace:
+        spawned.append(arguments)
+        return SimpleNamespace(poll=lambda: 0)
+
+    monkeypatch.setattr(driver, "spawn_python", spawn)
+    driver.start(scripted, let_sleep)
+    assert spawned == [["studio.runs.driver", *told]]
