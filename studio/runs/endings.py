@@ -58,11 +58,13 @@ CARD_TRACES = (
             "forward compatibility was attempted",
             "cuda driver version is insufficient",
         ),
+        lasts=True,
     ),
     Trace(
         "No NVIDIA card is found any more: its driver is not loaded, or has lost it.",
         "Restart the computer, then Resume. If `nvidia-smi` finds no card then either, mend the driver.",
         ("no cuda-capable device", "no nvidia driver", "driver initialization failed", "initialization error"),
+        lasts=True,
     ),
     Trace(
         "The graphics driver was reset or unloaded: after sleep, a driver update, or a program that hung the card.",
