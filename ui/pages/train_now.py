@@ -12,7 +12,7 @@ from studio.runs import events as e
 from studio.runs.state import RunState
 from ui import theme
 from ui.measured import Peak, layers
-from ui.pages.train_words import short_count, tr
+from ui.pages.train_words import short_count, step_text, tr
 from ui.widgets.answer import NEW, AnswerText
 from ui.widgets.buttons import Button
 from ui.widgets.labels import Divider, PlainLabel
@@ -137,19 +137,20 @@ class NowCard(Card):
 
 
 class SampleCard(Card):
-    """The latest answer to a fixed prompt, and what the base said to it at step 0."""
+    """The latest answer to a fixed prompt, and what was said to it at step 0."""
 
     def __init__(self) -> None:
         super().__init__(tr("Latest sample"))
+        self.has_parent = False  # whose overlay the run began with
         self._marks: list[tuple[int, int, int]] = []
         self._step = PlainLabel("", "small", "text2")
         self.add_head(self._step)
         self.body.setSpacing(theme.px(6))
         self.prompt = AnswerText(name=tr("Prompt"))
         self.answer = AnswerText("a", name=tr("Latest answer"))
-        self.before = AnswerText(name=tr("Answer of the base"))
+        self.before = AnswerText(name=tr("Answer at step 0"))
         self.before.set_role("text2")
-        self._titles = [PlainLabel(text, "caption", "text2") for text in (tr("Prompt"), "", tr("Step 0, the base"))]
+        self._titles = [PlainLabel(text, "caption", "text2") for text in (tr("Prompt"), "", "")]
         self.marked = PlainLabel("", "caption", "text2")
         for title, text in zip(self._titles, (self.prompt, self.answer, self.before), strict=True):
             line = QHBoxLayout()
@@ -175,9 +176,8 @@ class SampleCard(Card):
         first = same[0] if same[0].step == 0 and same[0] is not last else None
         step = tr("step {0}").format(format_int(last.step))
         self._step.setText(step)
-        self._titles[1].setText(
-            tr("Step 0, the base") if last.step == 0 else tr("Step {0}").format(format_int(last.step))
-        )
+        self._titles[1].setText(step_text(last.step, self.has_parent))
+        self._titles[2].setText(step_text(0, self.has_parent))
         texts = (last.prompt, last.text or tr("(an empty answer)"), first.text if first else "")
         for widget, text in zip((self.prompt, self.answer, self.before), texts, strict=True):
             # Text that stays keeps its selection.

@@ -52,6 +52,7 @@ class RunFacts:
     what: str
     text: str
     recipe: Recipe | None
+    has_parent: bool = False
 
 
 def read_facts(folder: RunFolder) -> RunFacts:
@@ -60,7 +61,7 @@ def read_facts(folder: RunFolder) -> RunFacts:
     recipe = toml.from_dict(job.get("recipe", {}), folder.id)
     data = data_name(recipe.data.path)
     what = tr("{0} with {1}").format(recipe.base.id, data)
-    return RunFacts(folder.id, folder.name, what, toml.dump(recipe), recipe)
+    return RunFacts(folder.id, folder.name, what, toml.dump(recipe), recipe, bool(job.get("parent")))
 
 
 class TrainRunning(Page):
@@ -177,6 +178,8 @@ class TrainRunning(Page):
     def _take_facts(self, facts: RunFacts) -> None:
         if isValid(self) and facts.run == self.run_id:
             self._facts = facts
+            self.sample.has_parent = self.samples.has_parent = facts.has_parent
+            self.samples.forget()
             self.recipe.show_recipe(facts.text, facts.recipe, self._run_before())
             self.charts.set_run(facts.title, facts.recipe)
             self.refresh()

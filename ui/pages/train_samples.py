@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 from studio.recipe.recipe import Recipe
 from studio.runs.state import RunState
 from ui import theme
-from ui.pages.train_words import shortened, tr
+from ui.pages.train_words import shortened, step_text, tr
 from ui.widgets.answer import NEW, AnswerText
 from ui.widgets.buttons import Button
 from ui.widgets.controls import Choice, TextField
@@ -107,6 +107,7 @@ class SamplesView(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self.has_parent = False  # whose overlay the run began with
         self._state = RunState()
         self._drawn: object = None
         self._asked: list[str] = []
@@ -211,13 +212,9 @@ class SamplesView(QWidget):
         follow = (steps[0], steps[-2] if len(steps) > 2 else steps[len(steps) // 2], steps[-1])
         wanted = self._chosen.get(column, follow[column])
         wanted = wanted if wanted in steps else follow[column]
-        self.steps[column].set_options([(step, _step_text(step)) for step in steps], wanted)
+        self.steps[column].set_options([(step, step_text(step, self.has_parent)) for step in steps], wanted)
         self.steps[column].setVisible(column < len(steps))
         return wanted
-
-
-def _step_text(step: int) -> str:
-    return tr("Step 0, the base") if step == 0 else tr("Step {0}").format(format_int(step))
 
 
 def _next_sample(state: RunState, recipe: Recipe | None) -> str:

@@ -164,3 +164,10 @@ def _targets(recipe: Recipe) -> str:
 
 def _every(steps: int) -> str:
     return tr("Every {0} steps").format(format_int(steps)) if steps else tr("Only at the end")
+
+
+def step_text(step: int, has_parent: bool = False) -> str:
+    """What a step of a run is called. At step 0 nothing is learnt yet: it answers as the base, or as the run's parent, does."""
+    if step == 0:
+        return tr("Step 0, the parent") if has_parent else tr("Step 0, the base")
+    return tr("Step {0}").format(format_int(step))

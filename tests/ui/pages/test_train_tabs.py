@@ -24,7 +24,7 @@ from tests.ui.pages.train_facts import add_run, feed, ready_state, run_events, s
 from ui.pages import train_hints
 from ui.pages.train import TrainPage
 from ui.pages.train_running import TrainRunning
-from ui.state import AppState
+from ui.state import AppState, RunView
 from ui.widgets.answer import AnswerText
 from ui.widgets.buttons import Button, IconButton
 from ui.widgets.toggles import CheckBox
@@ -191,6 +191,19 @@ def test_the_latest_sample_beside_the_charts_is_marked_too(
     feed(state, view, e.SampleWritten(step=150, prompt="Who are you?", text="Arr <b>100</b>"))
     running.refresh()
     assert marked(running.sample.answer) == []
+
+
+@pytest.mark.parametrize(("parent", "said"), [(None, "Step 0, the base"), ({"run": "mother"}, "Step 0, the parent")])
+def test_step_0_is_called_after_whoever_answers_there(
+    parent: object, said: str, state: AppState, page: TrainPage, tmp_path: Path, qtbot: QtBot
+) -> None:
+    view = add_run(state, tmp_path / "run", list(run_events(100)))
+    job = {**view.folder.job, "parent": parent}
+    (view.folder.path / "job.json").write_text(json.dumps(job), "utf-8")
+    state.runs[view.folder.id] = RunView(RunFolder(view.folder.path), view.state)
+    running = opened(page, "samples", qtbot)
+    assert running.samples.steps[0].currentText() == said
+    assert said in {title.text() for title in running.sample._titles}
 
 
 def test_a_prompt_can_be_added_and_waits_for_the_next_sample(
