@@ -126,7 +126,7 @@ def begin(run: RunFolder, model: torch.nn.Module) -> int:
 
     Raises `DamagedError` or `AdapterError` if that overlay is not what `job.json` promises, or does not fit.
     """
-    parent = run.job.get("parent")
+    parent = run.job.get("parent") if run.is_readable else None  # a fit test has no job
     if parent:
         if not run.start.is_file() or files.sha256(run.start) != parent["sha256"]:
             raise DamagedError(f"{run.start.name} of {run.id} is gone or damaged.", "Start a new run.")

@@ -11,7 +11,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator
 
-LOOK_SECONDS = 0.2
+LOOK_SECONDS, AGAIN_SECONDS = 0.2, 3.0
 
 
 class Interrupted(BaseException):
@@ -22,15 +22,17 @@ class Interrupted(BaseException):
 def interruptible(is_wanted: Callable[[], bool]) -> Iterator[None]:
     """Raise `Interrupted` in this thread soon after `is_wanted` first says so; it is asked in another thread.
 
-    The block ends between two bytecodes of Python: a single call into C is waited for.
+    The block ends between two bytecodes of Python: a single call into C is waited for. What is raised in a callback that Python
+    lets nothing out of is lost there, and raised once more after a while.
     """
     here, over = threading.get_ident(), threading.Event()
 
     def watch() -> None:
-        while not over.wait(LOOK_SECONDS):
+        pause = LOOK_SECONDS
+        while not over.wait(pause):
             if is_wanted():
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(here), ctypes.py_object(Interrupted))
-                return
+                pause = AGAIN_SECONDS
 
     watching = threading.Thread(target=watch, name="interrupt", daemon=True)
     watching.start()

@@ -90,7 +90,7 @@ class Server:
         self._looked = 0.0
         # What holds for as long as a run is in progress.
         self._vigil: contextlib.ExitStack | None = None
-        self._is_awake = False
+        self._is_awake = self._is_to_stay_awake = False
         self._pause = threading.Event()
         # The system asks politely before it kills: a run in progress is paused, nothing of it is lost.
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "released", True))
@@ -126,12 +126,14 @@ class Server:
                 case w.Hush(ask=ask):
                     self._hushed.add(ask)
                 case w.StayAwake():
-                    self._stay_awake()
+                    self._is_to_stay_awake = self._vigil is not None
                 case _:
                     self.backlog.append(wish)
 
-    def _stay_awake(self) -> None:
-        if self._vigil is not None and not self._is_awake:
+    def stay_awake(self) -> None:
+        """Keep the computer awake until the run's end, if that was wished. On the thread that ends the run, as wakepy demands:
+        while a base is loaded, another one collects the wishes."""
+        if self._vigil is not None and self._is_to_stay_awake and not self._is_awake:
             self._is_awake = True
             self._vigil.enter_context(kept_awake())
 
@@ -181,7 +183,7 @@ class Server:
         """Do a run that was begun; returns whether this process may be used further. A failure is told to `end`, if there is
         one, else to the run."""
         with log_into(run.log), contextlib.ExitStack() as self._vigil:
-            self._is_awake = False
+            self._is_awake = self._is_to_stay_awake = False
             usable = guarded(lambda: self._perform(run, orders), end or run.end)
         self._vigil = None
         self.news.post(e.RunEnded(run=run.id))
@@ -309,6 +311,7 @@ class RunOrders(Orders):
         self.save_now = self.evaluate_now = self.sample_now = False
         server = self._server
         server.collect()
+        server.stay_awake()
         waiting, server.backlog = server.backlog, deque()
         for wish in waiting:
             self._take(wish, model)

@@ -48,6 +48,7 @@ from studio.runs.state import RunState, Status
 LET_SLEEP = "--let-sleep"
 START_SECONDS = 60.0
 RELEASE_SECONDS = 30.0
+NEW_SECONDS = 5.0
 # A run that takes the computer down with it must not do so each time that somebody starts the queue again.
 MOST_TAKES = 3
 MOST_DEATHS = 3
@@ -237,6 +238,8 @@ class Driver:
                 return start_engine(self._workspace, device), True  # attended by us from now on
             if tasks:
                 self._await(tasks[0], other)
+            elif _is_new(other):
+                self._pause.wait(POLL_SECONDS)  # whoever has started it is about to say what for
             elif other.is_alive:
                 other.post(w.Release())
                 if not other.wait(RELEASE_SECONDS):
@@ -285,6 +288,14 @@ class Driver:
             words = f"{MOST_DEATHS} engines in a row have died: {ending.message}"
             return Ending(words, "Look at what they have in common before you start the queue again."), False
         return None, False
+
+
+def _is_new(engine: Engine) -> bool:
+    """Whether it has come up within the last seconds, so that its first task may be on its way."""
+    ready = [
+        event.time for event in e.event_file(engine.session / "events.jsonl").read() if isinstance(event, e.EngineReady)
+    ]
+    return engine.is_alive and bool(ready) and time.time() - ready[-1] < NEW_SECONDS
 
 
 def _device(run: RunFolder) -> str:

@@ -20,8 +20,10 @@ from tests.studio.engine.test_train import StopAfter, recipe, run_it, tensors
 
 @pytest.fixture
 def parent(workspace, tiny_base, rows_file):
-    """A run paused at step 4, where it was evaluated too."""
-    run, _, _ = run_it(workspace, recipe(tiny_base, rows_file), StopAfter(4, "pause"))
+    """A run whose last checkpoint is that of step 4, where it was evaluated too: it was paused one step later, and that
+    checkpoint is gone."""
+    run, _, _ = run_it(workspace, recipe(tiny_base, rows_file, keep__checkpoints_kept=3), StopAfter(5, "pause"))
+    files.remove(run.checkpoint(5))
     return run
 
 

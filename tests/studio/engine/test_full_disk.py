@@ -6,7 +6,6 @@ import torch
 from studio import files
 from studio.engine import checkpoint
 from studio.engine.serve import Server
-from studio.errors import DiskFullError
 from studio.runs import events as e
 from studio.runs.create import create_run
 from studio.runs.state import Status
@@ -70,7 +69,7 @@ def test_a_run_that_meets_a_full_disk_pauses_says_what_it_needs_and_goes_on_as_i
 def test_older_checkpoints_make_room_for_a_newer_one_but_never_the_last_whole_one(
     workspace, tiny_base, rows_file, monkeypatch
 ):
-    made = recipe(tiny_base, rows_file, training__epochs=4, keep__checkpoints_kept=3)
+    made = recipe(tiny_base, rows_file, training__epochs=4, keep__checkpoints_kept=3, keep__evaluate_every_steps=0)
     run, _, _ = run_it(workspace, made, StopAfter(4, "pause"))
     assert [step for step, _ in run.checkpoints()] == [2, 4]
     # There is room for two checkpoints and not for a third one.
@@ -81,18 +80,17 @@ def test_older_checkpoints_make_room_for_a_newer_one_but_never_the_last_whole_on
 
     torn = run.checkpoint(6) / "optimizer.safetensors"
     torn.write_bytes(torn.read_bytes()[:-1])
-    checkpoint._make_room(run, 10**6)
+    checkpoint._make_room(run, 10**6, kept_step=0)
     assert [step for step, _ in run.checkpoints()] == [4, 6], "the newest is torn: the one before it is all there is"
 
 
 def test_the_checkpoint_with_the_best_evaluation_is_no_reserve(workspace, tiny_base, rows_file, monkeypatch):
-    made = recipe(tiny_base, rows_file, keep__checkpoints_kept=3)
-    run, _, _ = run_it(workspace, made, StopAfter(4, "pause"))
-    run.events.post(e.CheckpointSaved(step=2, path="checkpoints/step-000002", bytes=9, is_best=True))
+    made = recipe(tiny_base, rows_file, training__epochs=4, keep__checkpoints_kept=3)
+    run, _, _ = run_it(workspace, made, StopAfter(6, "pause"))
+    assert [step for step, _ in run.checkpoints()] == [2, 4, 6]
     monkeypatch.setattr(files, "free_bytes", lambda _: 1000)
-    with pytest.raises(DiskFullError):
-        run_it(workspace, made, StopAfter(2, "pause"), run)
-    assert [step for step, _ in run.checkpoints()] == [2, 4]
+    checkpoint._make_room(run, 10**6, kept_step=2)
+    assert [step for step, _ in run.checkpoints()] == [2, 6]
 
 
 def saved_tensors(run):

@@ -264,7 +264,7 @@ def test_what_needs_the_weights_contents_is_refused(bases, sections, field):
     assert [problem.field for problem in caught.value.problems] == [field]
 
 
-def full_logits(hidden, head, targets, shape, rows):
+def full_logits(hidden, head, targets, shape, rows, each=None):
     """The usual loss: logits of the whole batch, and their fp32 copy."""
     logits = shape(head(hidden).float())
     return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")

@@ -38,6 +38,7 @@ SECONDS = 60
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver in this process looks often, so that the test need not wait."""
     monkeypatch.setattr(driver, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(driver, "NEW_SECONDS", 0.0)
     monkeypatch.setattr(follower, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(follower, "LOOK_SECONDS", 0.0)
 
@@ -347,6 +348,20 @@ def test_an_idle_engine_of_somebody_elses_is_sent_home_before_a_run_is_begun(scr
     until(lambda: run.state().status is Status.FINISHED, "the run")
     (began,) = [event for event in run.events.read() if isinstance(event, e.Started)]
     assert began.pid != serving.pid
+    assert serving.wait(SECONDS)
+
+
+def test_an_engine_that_has_just_come_up_is_given_time_to_be_told_what_for(scripted: Workspace) -> None:
+    by_hand, waiting = queued(scripted, "short", "short")
+    q.take_out(scripted, by_hand)
+    serving = start_engine(scripted, "cpu")
+    driver.start(scripted)
+    until(lambda: q.read_queue(scripted).turn, "the turn")
+    serving.post(w.Train(folder=str(by_hand.path)))
+    for run in (by_hand, waiting):
+        until(lambda run=run: run.state().status is Status.FINISHED, "both runs")  # type: ignore[misc]
+    (began,) = [event for event in by_hand.events.read() if isinstance(event, e.Started)]
+    assert began.pid == serving.pid
     assert serving.wait(SECONDS)
 
 
