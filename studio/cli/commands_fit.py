@@ -200,7 +200,7 @@ def _text(found: Fit, card: _Card, room: tuple[Change, ...], out: Path | None) -
 def _auto_text(facts: ModelFacts, found: Fit, card: _Card) -> str:
     """What `auto` makes of the card; "" where it has nothing to decide. Until here it counted as all layers."""
     taken = budget(facts, auto.settled(facts, found.recipe, *card.limits), card.correction_bytes)
-    if taken == found.budget:
+    if found.recipe.memory.checkpointing != "auto" or taken == found.budget:
         return ""
     layers = f"{taken.num_checkpointed} of {taken.num_layers} layers"
     return f"Checkpointing is left to auto: with {layers} recomputed it takes {readable_bytes(taken.process_bytes)}."

@@ -87,6 +87,11 @@ def register(commands: Commands) -> None:
         details="One that was never begun goes to the trash.",
     )
     removing.add_argument("run_name", metavar="RUN", help=_RUN)
+    _add_doing(actions)
+
+
+def _add_doing(actions: Commands) -> None:
+    """What is done with the list as a whole."""
     starting = add_command(
         actions,
         "start",
