@@ -24,6 +24,7 @@ from ui.fit_testing import FitTesting
 from ui.settings import Settings, save
 from ui.shelving import Shelving
 from ui.state import AppState, Ask, RunView
+from ui.surveying import Surveying
 from ui.training_thread import TrainingThread
 
 REFRESH_MS = 4000
@@ -63,6 +64,7 @@ class Conductor(QObject):
         self.drafting = Drafting(workspace, state, self)
         self.shelving = Shelving(workspace, state, self.thread_, self)
         self.fit_testing = FitTesting(workspace, state, self.thread_, self)
+        self.surveying = Surveying(workspace, state, self.thread_, self)
         self._listen_to_wishes()
         self._listen_to_thread()
         self._timer = every(self, REFRESH_MS, self.refresh)
@@ -82,6 +84,7 @@ class Conductor(QObject):
         except StudioError as error:
             self._tell(error)
         self.fit_testing.close()
+        self.surveying.close()
         self.thread_.finish()
         QThreadPool.globalInstance().waitForDone(POOL_MS)
 

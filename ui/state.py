@@ -21,6 +21,7 @@ from studio.models.facts import ModelFacts
 from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
+from ui.dataset_view import DatasetView
 from ui.fit_view import FitTestView
 
 
@@ -112,7 +113,12 @@ class AppState(QObject):
     """(kind: info, ok, warn or bad; sentence; hint): something to tell the user, wherever he is."""
     machine_changed = Signal()
 
+    dataset_changed = Signal()
+    """What is known of the dataset that is looked at."""
+
     # --- wishes ----------------------------------------------------------------------------------------------------
+    dataset_requested = Signal(str, object)
+    """(verb, value), as `ui.surveying` has them: open, cancel, confirm, show, search, measure, mend, undo, redo, use, export."""
     recipe_edited = Signal(object)
     """Recipe: the form has a new one."""
     train_requested = Signal()
@@ -146,7 +152,7 @@ class AppState(QObject):
     adapter_requested = Signal(str, str, str)
     """(verb, adapter's name or a folder, value): rename, tag, untag, note, remove, restore, import, check."""
     page_requested = Signal(str)
-    """home, train, runs, adapters or chat."""
+    """home, datasets, train, runs, adapters or chat."""
     run_selected = Signal(str)
     """Show this run on the Train page."""
     adapter_selected = Signal(str)
@@ -164,6 +170,8 @@ class AppState(QObject):
         self.problems: list[Problem] = []
         """What keeps the recipe from being trained, each with its field and remedy."""
         self.data = DataView("")
+        self.dataset: DatasetView | None = None
+        """The one that is looked at on the Datasets page; None before any was."""
         self.facts: ModelFacts | None = None
         """Of the recipe's base; None while there is none of that name on this computer."""
         self.budget: Budget | None = None
