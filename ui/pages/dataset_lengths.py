@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from studio.data.lengths import Lengths, better_limit, consequence
 from studio.models.facts import ModelFacts
@@ -76,7 +76,15 @@ class LengthsPanel(QWidget):
         action = QHBoxLayout()
         action.addStretch(1)
         action.addWidget(self.use)
-        items = [Field(tr("Limit"), self.limit), Divider(), tiles, Divider(), self.sentence, self.cost, links]
+        items: list[QWidget | QLayout] = [
+            Field(tr("Limit"), self.limit),
+            Divider(),
+            tiles,
+            Divider(),
+            self.sentence,
+            self.cost,
+            links,
+        ]
         inner = column(items, spacing=12)
         layout = inner.layout()
         assert layout is not None

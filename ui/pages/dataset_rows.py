@@ -182,11 +182,11 @@ class RowsPanel(QWidget):
         foot.setContentsMargins(theme.px(16), theme.px(8), theme.px(16), 0)
         foot.addWidget(self._note)
         sheet.add(foot)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(theme.px(12))
-        column.addWidget(self.words)
-        column.addWidget(sheet, 1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(theme.px(12))
+        whole.addWidget(self.words)
+        whole.addWidget(sheet, 1)
 
     def show_view(self, view: DatasetView) -> None:
         """Show the rows that there are."""

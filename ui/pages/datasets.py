@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,8 @@ class DatasetsPage(Page):
     def _build_some(self) -> QWidget:
         self.summary = SummaryCard()
         self.tabs = Tabs([("rows", tr("Rows")), ("problems", tr("Problems")), ("lengths", tr("Lengths"))])
-        self.rows, self.mask = RowsPanel(), MaskCard(self._state)
-        self._rows_columns = Columns(self.rows, self.mask, MASK_WIDTH, sticky=False)
+        self.rows, self.seen = RowsPanel(), MaskCard(self._state)
+        self._rows_columns = Columns(self.rows, self.seen, MASK_WIDTH, sticky=False)
         self.problems, self.lengths = ProblemsPanel(), LengthsPanel(self._state)
         self._panels = {"rows": self._rows_columns, "problems": self.problems, "lengths": self.lengths}
         self._inner = QStackedWidget()
@@ -116,7 +117,7 @@ class DatasetsPage(Page):
         self.summary.confirmed.connect(self._confirm)
         self.rows.row_chosen.connect(self._show_row)
         self.rows.search_requested.connect(lambda words: self._request("search", words))
-        self.mask.base_chosen.connect(lambda base: self._request("base", base))
+        self.seen.base_chosen.connect(lambda base: self._request("base", base))
         mends = self.problems.mends
         mends.mend_requested.connect(lambda name: self._request("mend", [name]))
         mends.undo_requested.connect(lambda: self._request("undo"))
@@ -181,7 +182,7 @@ class DatasetsPage(Page):
         match self.tabs.value():
             case "rows":
                 self.rows.show_view(view)
-                self.mask.show_view(view)
+                self.seen.show_view(view)
             case "problems":
                 self.problems.show_view(view)
             case _:
@@ -237,7 +238,7 @@ class DatasetsPage(Page):
             self._menu.addSeparator()
         for path in self._recent:
             # An ampersand in a name would underline the letter after it.
-            self._menu.addAction(_name(path).replace("&", "&&"), lambda path=path: self.open_path(path))
+            self._menu.addAction(_name(path).replace("&", "&&"), partial(self.open_path, path))
 
     def _show_links(self) -> None:
         while self._links.count():
@@ -247,7 +248,7 @@ class DatasetsPage(Page):
                 widget.deleteLater()
         offered = [(tr("Choose a folder\u2026"), self._ask_for_folder)]
         if self._recent:
-            offered += [(_name(path), lambda path=path: self.open_path(path)) for path in self._recent]
+            offered += [(_name(path), partial(self.open_path, path)) for path in self._recent]
         for text, act in offered:
             link = Button(text, "link")
             link.clicked.connect(act)
@@ -262,16 +263,17 @@ class DatasetsPage(Page):
 
     def _ask_for_other(self) -> None:
         title = tr("Choose the set that is to be merged in")
-        choose_file(
-            self, title, f"{tr('Datasets')} {_KINDS};;{tr('All files')} (*)", lambda path: self._ask_where_to([path])
-        )
+        choose_file(self, title, f"{tr('Datasets')} {_KINDS};;{tr('All files')} (*)", self._ask_where_to_merge)
+
+    def _ask_where_to_merge(self, other: str) -> None:
+        self._ask_where_to([other])
 
     def _ask_where_to(self, others: list[str]) -> None:
         dialog = QFileDialog(self, tr("Export the good rows as JSON lines"))
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         dialog.setDefaultSuffix("jsonl")
         dialog.setNameFilter(tr("JSON lines") + " (*.jsonl)")
-        dialog.fileSelected.connect(lambda path: self.export_to(path, others))
+        dialog.fileSelected.connect(partial(self.export_to, others=others))
         dialog.finished.connect(dialog.deleteLater)
         dialog.open()
 
