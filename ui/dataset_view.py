@@ -14,6 +14,7 @@ from studio.data.lengths import Lengths
 from studio.data.row_table import RowTable
 from studio.data.rows import judge
 from studio.data.versions import Version
+from studio.errors import NotFoundError
 from studio.runs.dataset_jobs import Survey
 
 MOST_WORDS = 160  # characters of a text that a table shows
@@ -60,8 +61,10 @@ class RowSource:
         return len(self._rows)
 
     def row(self, number: int) -> RawRow | RowProblem:
-        """One row as it stands in the file."""
+        """One row as it stands in the file. Raises `NotFoundError` if there is none, or if they were closed meanwhile."""
         with self._lock:
+            if number >= len(self._rows):
+                raise NotFoundError(f"Row {number + 1} is not there any more.", "Open the dataset again.")
             return self._rows[number]
 
     def lines(self, numbers: Sequence[int], mapping: Mapping | None) -> list[RowLine]:

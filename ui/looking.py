@@ -50,8 +50,17 @@ class Looking(QObject):
         """Show the row of that number."""
         view.wanted_row, view.shown = int(row), None
         self._state.dataset_changed.emit()
-        if view.rows is not None:
-            in_background(partial(view.rows.row, int(row)), partial(self._read, view), partial(self._failed, view))
+        rows = view.rows
+        if rows is None:
+            return
+
+        def failed(error: StudioError) -> None:
+            if view.rows is not rows and view.wanted_row == int(row):
+                self.show(view, row)  # all rows have taken the place of the first ones meanwhile
+            else:
+                self._failed(view, error)
+
+        in_background(partial(rows.row, int(row)), partial(self._read, view), failed)
 
     def _read(self, view: DatasetView, raw: RawRow | RowProblem) -> None:
         if self._state.dataset is not view or raw.row != view.wanted_row:
@@ -92,9 +101,14 @@ class Looking(QObject):
         if isinstance(event, e.Progressed) and event.what == SHOWN and event.done == self._asked:
             answer = partial(read_answer, self._folder, event.done)
             in_background(answer, partial(self._answered, view, event.done), partial(self._failed, view))
-        elif isinstance(event, e.ENDINGS):
+        elif isinstance(event, e.Finished):
+            # It rests after some idle minutes. What was asked at that very moment is asked again.
             self._worker = ""
-            self._failed(view, error or StudioError(self.tr("The worker that shows rows has ended."), ""))
+            if view.wanted_row >= 0 and view.shown is None:
+                self.show(view, view.wanted_row)
+        elif error is not None:
+            self._worker = ""
+            self._failed(view, error)
 
     def _answered(self, view: DatasetView, key: int, answer: dict[str, Any]) -> None:
         if key != self._asked or self._state.dataset is not view or view.wanted_row < 0:

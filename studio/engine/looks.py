@@ -20,26 +20,28 @@ from studio.runs.looks import SHOWN, ShowRow, answer_path, request_file
 from studio.runs.processes import is_alive
 
 POLL_SECONDS = 0.03
+IDLE_SECONDS = 300.0
 _NO_LIMIT = (1 << 31) - 1
 
 
 def answer_looks(
     arguments: dict[str, Any], mapping: Mapping | None, progress: Callable[[str, int, int], None]
 ) -> dict[str, Any]:
-    """Answer what is asked for in the folder `asked`, the newest first, until whoever asks is gone.
+    """Answer what is asked for in the folder `asked`, the newest first, until whoever asks is gone or asks no more.
 
     Raises `BaseModelError` at once if the base has no tokenizer or no chat template.
     """
     base, folder = Path(arguments["base"]), Path(arguments["asked"])
     coder, tokenizer = coder_of(base, arguments["train_on"]), load_tokenizer(base)
     requests = request_file(folder)
-    while is_alive(arguments["pid"], arguments["process_started"]):
+    last = time.monotonic()
+    while is_alive(arguments["pid"], arguments["process_started"]) and time.monotonic() - last < IDLE_SECONDS:
         asked = requests.read()
         if not asked:
             time.sleep(POLL_SECONDS)
             continue
         # Who walks through the rows wants to see the one he has arrived at.
-        newest = asked[-1]
+        newest, last = asked[-1], time.monotonic()
         answer = _answer(coder, tokenizer, newest, mapping)
         files.write_json(answer_path(folder, newest.key), {"answer": json.dumps(answer)})
         progress(SHOWN, newest.key, 0)

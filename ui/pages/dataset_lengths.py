@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QHBoxLayout, QLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from studio.data.lengths import Lengths, better_limit, consequence
 from studio.models.facts import ModelFacts
@@ -13,7 +13,6 @@ from ui.pages.dataset_words import consequence_text, cost_text, extra_bytes, per
 from ui.state import AppState
 from ui.widgets.buttons import Button
 from ui.widgets.controls import NumberField
-from ui.widgets.fields import Field
 from ui.widgets.labels import Divider, PlainLabel
 from ui.widgets.length_plot import LengthPlot
 from ui.widgets.messages import EmptyState, StatTile
@@ -56,11 +55,9 @@ class LengthsPanel(QWidget):
         layout.addWidget(self._stack)
 
     def _build_costs(self) -> Card:
-        self.limit = NumberField(1024, minimum=1, maximum=MOST_TOKENS, step=64, unit=tr("tokens"))
-        self.limit.value_changed.connect(lambda value: self._moved(int(value)))
+        tiles, links, action = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
         self.tokens_kept = StatTile(tr("Tokens kept"), large=True)
         self.rows_kept = StatTile(tr("Rows kept whole"), large=True)
-        tiles = QHBoxLayout()
         tiles.setSpacing(theme.px(16))
         for tile in (self.tokens_kept, self.rows_kept):
             tiles.addWidget(tile, 1)
@@ -70,30 +67,28 @@ class LengthsPanel(QWidget):
         self.better.clicked.connect(self._take_better)
         self.use = Button(tr("Use this limit"))
         self.use.clicked.connect(lambda: self.limit_chosen.emit(self.plot.limit()))
-        links = QHBoxLayout()
         links.addWidget(self.better)
         links.addStretch(1)
-        action = QHBoxLayout()
         action.addStretch(1)
         action.addWidget(self.use)
-        items: list[QWidget | QLayout] = [
-            Field(tr("Limit"), self.limit),
-            Divider(),
-            tiles,
-            Divider(),
-            self.sentence,
-            self.cost,
-            links,
-        ]
-        inner = column(items, spacing=12)
-        layout = inner.layout()
-        assert layout is not None
-        layout.setContentsMargins(theme.px(4), 0, theme.px(12), theme.px(4))  # room for the ring of the focus
+        inner = column([self._build_limit(), tiles, Divider(), self.sentence, self.cost, links], spacing=12)
+        inner.setContentsMargins(theme.px(4), 0, theme.px(12), theme.px(4))  # room for the ring of the focus
         card = Card(tr("What a limit costs"))
         card.body.setSpacing(theme.px(8))
         card.add(ScrollColumn(inner), 1)
         card.add(action)
         return card
+
+    def _build_limit(self) -> QHBoxLayout:
+        self.limit = NumberField(1024, minimum=1, maximum=MOST_TOKENS, step=64, unit=tr("tokens"), name=tr("Limit"))
+        self.limit.value_changed.connect(lambda value: self._moved(int(value)))
+        label = PlainLabel(tr("Limit"), "label", "text2")
+        label.setBuddy(self.limit)
+        row = QHBoxLayout()
+        row.setSpacing(theme.px(12))
+        row.addWidget(label)
+        row.addWidget(self.limit, 1)
+        return row
 
     def set_narrow(self, narrow: bool) -> None:
         """Take the narrow widths."""

@@ -64,7 +64,9 @@ class MaskCard(Card):
         if view.wanted_row < 0:
             self._empty.set_text(tr("No row chosen"), tr("Choose a row to see each of its tokens."))
         elif shown is None:
-            self._empty.set_text(tr("One moment"), tr("The base's tokenizer is being asked."))
+            self._empty.set_text(
+                tr("One moment"), tr("The base's tokenizer is asked. Loading it for the first row takes some seconds.")
+            )
         else:
             self._empty.set_text(tr("This row cannot be shown"), f"{shown.error} {shown.hint}".strip())
 

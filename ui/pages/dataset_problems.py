@@ -17,7 +17,7 @@ from ui.widgets.controls import Choice
 from ui.widgets.labels import Divider, PlainLabel
 from ui.widgets.messages import EmptyState, MessageBar
 from ui.widgets.numbers import format_int
-from ui.widgets.page import Card, Columns, ScrollColumn, column
+from ui.widgets.page import Card, Columns, ScrollColumn
 from ui.widgets.tables import ROLE_ROLE, Column, Index, Rows, TableView
 
 RIGHT_WIDTH = 400
@@ -136,6 +136,16 @@ class ProblemsPanel(QWidget):
         layout.addWidget(self._columns)
 
     def _build_left(self) -> QWidget:
+        left = QWidget()
+        layout = QVBoxLayout(left)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(theme.px(12))
+        layout.addWidget(self.kinds)
+        layout.addWidget(self._build_table(), 1)
+        layout.addWidget(self._build_remedy())
+        return left
+
+    def _build_table(self) -> Card:
         self.model = _FindingRows(self)
         self.table = TableView(tr("Problems"))
         self.table.setModel(self.model)
@@ -153,28 +163,24 @@ class ProblemsPanel(QWidget):
         assert layout is not None
         layout.setContentsMargins(1, theme.px(4), 1, 1)
         sheet.add(self._stack, 1)
+        return sheet
+
+    def _build_remedy(self) -> Card:
         self._message = PlainLabel("", "body", wrap=True, selectable=True)
         self._fix = PlainLabel("", "body", "text2", wrap=True)
         self.show_row = Button(tr("Show the row"), "link")
         self.show_row.clicked.connect(self._ask_for_row)
-        words = QVBoxLayout()
+        words, row = QVBoxLayout(), QHBoxLayout()
         words.setSpacing(theme.px(4))
         words.addWidget(self._message)
         words.addWidget(self._fix)
-        row = QHBoxLayout()
         row.addLayout(words, 1)
         row.addWidget(self.show_row, 0, Qt.AlignmentFlag.AlignTop)
         self.remedy = Card(compact=True)
         self.remedy.setAccessibleName(tr("Remedy"))
         self.remedy.add(row)
         self.remedy.hide()
-        left = column([self.kinds, sheet, self.remedy], spacing=12)
-        inner = left.layout()
-        assert isinstance(inner, QVBoxLayout)
-        inner.setStretch(1, 1)
-        inner.setStretch(3, 0)
-        inner.takeAt(3)
-        return left
+        return self.remedy
 
     def set_narrow(self, narrow: bool) -> None:
         """Take the narrow widths."""
