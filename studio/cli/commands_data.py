@@ -64,6 +64,9 @@ def register(commands: Commands) -> None:
     data.add_argument(
         "--map", action="append", metavar="WHAT=COLUMN", help="which column is the question, answer, system, ..."
     )
+    data.add_argument(
+        "--group-by", default="", metavar="COLUMN", help="rows with the same value there are held out together"
+    )
     data.add_argument("--privacy", action="store_true", help="also look for secrets and e-mail addresses")
     data.add_argument(
         "--mend", action="append", metavar="NAME", help=f"make a mended version: near, {', '.join(labels())}"
@@ -109,7 +112,12 @@ def _look(
     base = find_base(workspace, options.base) if options.base else None
     detection = detect(path)
     recipe = Recipe()
-    split = Options(privacy=options.privacy, fraction=recipe.data.validation_fraction, seed=recipe.training.seed)
+    split = Options(
+        group_by=options.group_by,
+        privacy=options.privacy,
+        fraction=recipe.data.validation_fraction,
+        seed=recipe.training.seed,
+    )
     is_large = num_bytes(path) >= _BAR_BYTES
     report = examine(path, split, mapping, _progress(output) if is_large else None)
     output.bar.clear()

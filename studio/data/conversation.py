@@ -33,13 +33,15 @@ class Message:
 class Conversation:
     """One good row. `row` counts data rows from 0, `line` is the line of the file (from 1) on which it begins.
 
-    `tools` is a JSON array of the functions that the assistant may call, empty if there are none.
+    `tools` is a JSON array of the functions that the assistant may call, empty if there are none. Rows with the same `group` are
+    never parted into training and held-out rows; an empty one belongs to no row but this.
     """
 
     messages: tuple[Message, ...]
     row: int
     line: int
     tools: str = ""
+    group: str = ""
 
     @property
     def num_characters(self) -> int:

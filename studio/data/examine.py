@@ -17,7 +17,7 @@ from studio.data.formats import Mapping
 from studio.data.near import NearTexts
 from studio.data.reading import Progress, raw_rows
 from studio.data.rows import judge
-from studio.data.survey import Quantiles, content_digest, held_out, prompt_digest
+from studio.data.survey import Quantiles, content_digest, held_out, prompt_digest, side_digest
 
 MOST_KEPT = 10_000
 _BATCH_ROWS, _BATCH_CHARACTERS = 512, 1_000_000
@@ -25,12 +25,13 @@ _BATCH_ROWS, _BATCH_CHARACTERS = 512, 1_000_000
 
 @dataclass(frozen=True)
 class Options:
-    """What to look for. `fraction` and `seed` are those of the split that leakage is looked for in."""
+    """What to look for. `fraction`, `seed` and `group_by` are those of the split that leakage is looked for in."""
 
     near: bool = True
     privacy: bool = False
     fraction: float = 0.05
     seed: int = 42
+    group_by: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,7 @@ class _Tally:
     characters: array[int] = field(default_factory=lambda: array("q"))
     turns: array[int] = field(default_factory=lambda: array("q"))
     digests: bytearray = field(default_factory=bytearray)
+    sides: bytearray = field(default_factory=bytearray)
     prompts: bytearray = field(default_factory=bytearray)
     near: NearTexts = field(default_factory=NearTexts)
 
@@ -105,7 +107,8 @@ class _Tally:
         self.characters.append(one.num_characters)
         self.turns.append(len(one.messages))
         self.roles.update(message.role for message in one.messages)
-        self.digests += content_digest(one)
+        self.digests += content_digest(one)[:8]
+        self.sides += side_digest(one)
         self.prompts += prompt_digest(one)[:8]
         for warning in warnings(one, privacy=self.options.privacy, file=file):
             self.warning_counts[warning.kind] += 1
@@ -130,7 +133,7 @@ def _batches(path: Path, tally: _Tally, mapping: Mapping | None, progress: Progr
     texts: list[str] = []
     size = 0
     for raw in raw_rows(path, progress):
-        found = raw if isinstance(raw, RowProblem) else judge(raw, mapping)
+        found = raw if isinstance(raw, RowProblem) else judge(raw, mapping, tally.options.group_by)
         if isinstance(found, RowProblem):
             tally.left_out(found)
             continue
@@ -146,7 +149,7 @@ def _batches(path: Path, tally: _Tally, mapping: Mapping | None, progress: Progr
 
 def _report(tally: _Tally) -> Report:
     rows = np.array(tally.rows, dtype=np.int64)
-    whole, prompts = _numbers(tally.digests)[::4], _numbers(tally.prompts)
+    whole, prompts = _numbers(tally.digests), _numbers(tally.prompts)
     repeats, same_prompt = _first_of(whole), _first_of(prompts)
     earlier = tally.near.near()
     near = np.full(len(rows), -1, dtype=np.int64)
@@ -173,7 +176,7 @@ def _report(tally: _Tally) -> Report:
 
 def _leaks(tally: _Tally, near: NDArray[np.int64], same_prompt: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each row one on the other side of the split that it leaks to, -1 if there is none. Exact repeats share a side."""
-    digests = (bytes(tally.digests[place : place + 32]) for place in range(0, len(tally.digests), 32))
+    digests = (bytes(tally.sides[place : place + 32]) for place in range(0, len(tally.sides), 32))
     is_held = held_out(digests, tally.options.fraction, tally.options.seed)
     leaks = np.full(len(is_held), -1, dtype=np.int64)
     for other in (same_prompt, near):

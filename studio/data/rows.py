@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,36 +42,49 @@ def read(path: Path, mapping: Mapping | None = None, progress: Progress | None =
     )
 
 
-def stream(path: Path, mapping: Mapping | None = None, progress: Progress | None = None) -> Iterator[Conversation]:
-    """The good rows of `path` one after another, for files too large to be held. Raises as `read` does, if late."""
+def stream(
+    path: Path, mapping: Mapping | None = None, progress: Progress | None = None, group_by: str = ""
+) -> Iterator[Conversation]:
+    """The good rows of `path` one after another, for files too large to be held. Raises as `read` does, if late.
+
+    Rows with the same value in the column `group_by`, if one is named, are a group; if no row has it, that is a `DataError`.
+    """
     first: list[RowProblem] = []
     num_good = num_bad = 0
-    for found in _judged(path, mapping, progress):
+    has_group = not group_by
+    for found in _judged(path, mapping, progress, group_by):
         if isinstance(found, RowProblem):
             num_bad += 1
             first = first or [found]
         else:
             num_good += 1
+            has_group = has_group or bool(found[1].group)
             yield found[1]
     if not num_good:
         raise nothing_to_train_on(path, first, num_bad)
+    if not has_group:
+        raise DataError(
+            f"No row of {path.name} has the column {group_by[:40]!r} by which rows are kept together.",
+            "Correct data.group_by, or leave it empty.",
+        )
 
 
 def _judged(
-    path: Path, mapping: Mapping | None, progress: Progress | None
+    path: Path, mapping: Mapping | None, progress: Progress | None, group_by: str = ""
 ) -> Iterator[tuple[str, Conversation] | RowProblem]:
     """Each row: its format and the conversation, or what is wrong with it."""
     for raw in raw_rows(path, progress):
-        yield raw if isinstance(raw, RowProblem) else judge(raw, mapping)
+        yield raw if isinstance(raw, RowProblem) else judge(raw, mapping, group_by)
 
 
-def judge(raw: RawRow, mapping: Mapping | None = None) -> tuple[str, Conversation] | RowProblem:
+def judge(raw: RawRow, mapping: Mapping | None = None, group_by: str = "") -> tuple[str, Conversation] | RowProblem:
     """One row: its format and the conversation, or what is wrong with it."""
     try:
         name, messages, tools = to_messages(raw.value, mapping)
     except RowError as error:
         return error.at(raw)
-    return name, Conversation(messages, raw.row, raw.line, tools)
+    group = json.dumps(raw.value[group_by]) if group_by and raw.value.get(group_by) is not None else ""
+    return name, Conversation(messages, raw.row, raw.line, tools, group)
 
 
 def nothing_to_train_on(path: Path, first_problem: Sequence[RowProblem], num_rows: int) -> DataError:

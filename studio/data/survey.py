@@ -63,16 +63,16 @@ def split(
     conversations: Sequence[Conversation], fraction: float, seed: int
 ) -> tuple[list[Conversation], list[Conversation]]:
     """Training and held-out rows, both in file order, parted as `held_out` says."""
-    is_held_out = held_out(map(content_digest, conversations), fraction, seed)
+    is_held_out = held_out(map(side_digest, conversations), fraction, seed)
     pairs = list(zip(is_held_out, conversations, strict=True))
     return [row for held, row in pairs if not held], [row for held, row in pairs if held]
 
 
 def held_out(digests: Iterable[bytes], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Whether each row is held out, about `fraction` (0 <= fraction < 1) of the distinct ones, by their `content_digest`.
+    """Whether each row is held out, about `fraction` (0 <= fraction < 1) of the distinct ones, by their `side_digest`.
 
-    The side follows from the row's content and the seed alone: rows added later move no old ones, and duplicates stay
-    together. If that leaves a side empty though there are two distinct rows, the nearest row changes sides.
+    The side follows from the row's content, or its group, and the seed alone: rows added later move no old ones, and duplicates
+    stay together. If that leaves a side empty though there are two distinct rows, the nearest row changes sides.
     """
     assert 0 <= fraction < 1
     keys = np.fromiter((_position(digest, seed) for digest in digests), dtype=np.uint64)
@@ -94,6 +94,13 @@ def content_digest(conversation: Conversation) -> bytes:
     if conversation.tools:
         turns.append(conversation.tools)
     return hashlib.sha256(json.dumps(turns).encode("utf-8")).digest()
+
+
+def side_digest(conversation: Conversation) -> bytes:
+    """What decides the side of the split: the group of a row that has one, else its content."""
+    if not conversation.group:
+        return content_digest(conversation)
+    return hashlib.sha256(f"group:{conversation.group}".encode()).digest()
 
 
 def prompt_digest(conversation: Conversation) -> bytes:

@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from studio.data.conversation import Conversation
-from studio.data.survey import content_digest, held_out
+from studio.data.survey import held_out, side_digest
 from studio.engine.template import Coder, Example
 from studio.errors import DataError
 
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
-        ("digest", pa.binary(32)),  # of the conversation, which decides the side of the split
+        ("digest", pa.binary(32)),  # of the conversation or its group: it decides the side of the split
         ("ids", pa.list_(pa.int32())),
         ("trained", pa.list_(pa.bool_())),  # one bit each
         ("num_supervised", pa.int32()),
@@ -57,7 +57,7 @@ def encode_rows(coder: Coder, conversations: Sequence[Conversation], max_tokens:
     starts = np.cumsum([0, *(len(example.ids) for example in examples)], dtype=np.int32)
     columns = [
         pa.array([conversation.row for conversation in conversations], pa.int64()),
-        pa.array([content_digest(conversation) for conversation in conversations], pa.binary(32)),
+        pa.array([side_digest(conversation) for conversation in conversations], pa.binary(32)),
         pa.ListArray.from_arrays(starts, pa.array(np.concatenate([_NOTHING.ids, *(x.ids for x in examples)]))),
         pa.ListArray.from_arrays(starts, pa.array(np.concatenate([_NOTHING.trained, *(x.trained for x in examples)]))),
         pa.array([example.num_supervised for example in examples], pa.int32()),

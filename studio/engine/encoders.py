@@ -151,7 +151,13 @@ def _environment() -> dict[str, str]:
 
 def _to_line(batch: Sequence[Conversation]) -> bytes:
     rows = [
-        [one.row, one.line, one.tools, [[message.role, message.content, message.more] for message in one.messages]]
+        [
+            one.row,
+            one.line,
+            one.tools,
+            one.group,
+            [[message.role, message.content, message.more] for message in one.messages],
+        ]
         for one in batch
     ]
     return json.dumps(rows).encode("ascii") + b"\n"
@@ -159,8 +165,8 @@ def _to_line(batch: Sequence[Conversation]) -> bytes:
 
 def _from_line(line: bytes) -> list[Conversation]:
     return [
-        Conversation(tuple(Message(*turn) for turn in turns), row, number, tools)
-        for row, number, tools, turns in json.loads(line)
+        Conversation(tuple(Message(*turn) for turn in turns), row, number, tools, group)
+        for row, number, tools, group, turns in json.loads(line)
     ]
 
 

@@ -41,15 +41,22 @@ Progress = Callable[[str, int, int], None]
 
 
 def encoded_rows(
-    workspace: Workspace, data: Path, fingerprint: str, coder: Coder, max_tokens: int, progress: Progress
+    workspace: Workspace,
+    data: Path,
+    fingerprint: str,
+    coder: Coder,
+    max_tokens: int,
+    progress: Progress,
+    group_by: str = "",
 ) -> EncodedFile:
-    """The rows of `data`, whose bytes have the SHA-256 `fingerprint`, from the cache or made now.
+    """The rows of `data`, whose bytes have the SHA-256 `fingerprint`, from the cache or made now. Rows with the same value in
+    the column `group_by` will be on the same side of every split.
 
     Raises `DataError` if the data cannot be read or has no good row, `BaseModelError` if the template is of no use,
     `DiskFullError` if there is no room.
     """
     cache = workspace.encoded
-    folder = cache / key(data, fingerprint, coder, max_tokens)
+    folder = cache / key(data, fingerprint, coder, max_tokens, group_by)
     found = _open(folder)
     if found is None:
         cache.mkdir(parents=True, exist_ok=True)
@@ -57,14 +64,14 @@ def encoded_rows(
         with FileLock(cache / "lock"):
             found = _open(folder)
             if found is None:
-                _build(folder, data, fingerprint, coder, max_tokens, progress)
+                _build(folder, data, fingerprint, coder, max_tokens, progress, group_by)
                 found = EncodedFile(folder / ROWS)
     with suppress(OSError):  # it may have had to make room for another meanwhile: what is mapped can still be read
         os.utime(folder)
     return found
 
 
-def key(data: Path, fingerprint: str, coder: Coder, max_tokens: int) -> str:
+def key(data: Path, fingerprint: str, coder: Coder, max_tokens: int, group_by: str = "") -> str:
     """The name of the folder with these rows."""
     deciding = {
         "version": VERSION,
@@ -72,6 +79,7 @@ def key(data: Path, fingerprint: str, coder: Coder, max_tokens: int) -> str:
         "kind": unpacked_suffix(data),  # tells tables from JSON
         "coder": coder.told,
         "max_tokens": max_tokens,
+        "group_by": group_by,
         "packages": {package: metadata.version(package) for package in _DECIDING},
         # Some templates tell the model the date.
         "day": time.strftime("%Y-%m-%d") if "strftime_now" in coder.told else "",
@@ -87,14 +95,16 @@ def _open(folder: Path) -> EncodedFile | None:
         return None  # another process has just removed it, the disk cannot read it, or it is none of ours
 
 
-def _build(folder: Path, data: Path, fingerprint: str, coder: Coder, max_tokens: int, progress: Progress) -> None:
+def _build(
+    folder: Path, data: Path, fingerprint: str, coder: Coder, max_tokens: int, progress: Progress, group_by: str = ""
+) -> None:
     files.sweep(folder.parent)
     if folder.exists():
         files.remove(folder)
     # A token takes four bytes and stands for about as many characters.
     needs_bytes = num_bytes(data)
     _make_room(folder.parent, needs_bytes)
-    batches = encode_batches(coder, _batches(data, progress), max_tokens, num_workers(data))
+    batches = encode_batches(coder, _batches(data, progress, group_by), max_tokens, num_workers(data))
     with files.new_folder(folder, needs_bytes=needs_bytes) as new, closing(batches):
         with pa.OSFile(str(new / ROWS), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
             for batch in batches:
@@ -103,10 +113,10 @@ def _build(folder: Path, data: Path, fingerprint: str, coder: Coder, max_tokens:
             raise ChangedError(f"{data.name} changed while it was being read.", "Start again when it is complete.")
 
 
-def _batches(data: Path, progress: Progress) -> Iterator[Sequence[Conversation]]:
+def _batches(data: Path, progress: Progress, group_by: str = "") -> Iterator[Sequence[Conversation]]:
     """The good rows in batches of a bounded size, telling how far the reading has come."""
     total = num_lines(data)
-    for batch in in_batches(stream(data)):
+    for batch in in_batches(stream(data, group_by=group_by)):
         yield batch
         # In a folder each file begins with line 1.
         progress("lines", max(batch[-1].line, batch[-1].row), total)

@@ -88,7 +88,13 @@ def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: P
     need_template(tokenizer)
     coder = Coder.of(tokenizer, recipe.data.train_on)
     everything = encoded_rows(
-        workspace, job.data, job.data_sha256 or sha256(job.data), coder, recipe.data.max_tokens, progress
+        workspace,
+        job.data,
+        job.data_sha256 or sha256(job.data),
+        coder,
+        recipe.data.max_tokens,
+        progress,
+        recipe.data.group_by,
     )
     encoded, held_out = everything.split(recipe.data.validation_fraction, recipe.training.seed)
     if not encoded.examples:

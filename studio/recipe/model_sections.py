@@ -80,6 +80,18 @@ class Data(Section, frozen=True):
         minimum=0,
         maximum=0.5,
     )
+    group_by: str = setting(
+        "",
+        label="Keep together",
+        help="A column whose rows are never parted: all rows of one customer or document are learnt, or all are held out. With "
+        "it the test is honest where rows resemble one another; without it each row counts for itself. Start without. No "
+        "effect on video memory.",
+        unit="",
+        raw_name="group_by",
+        group="Data",
+        note="name of a column, or nothing",
+        max_length=200,
+    )
     max_tokens: int = setting(
         1024,
         label="Max length",

@@ -185,9 +185,10 @@ def _compare(options: argparse.Namespace) -> None:
             continue
         first = first or found
         print(
-            f"  {name:34} {found.seconds:7.2f} s, of which {found.epoch_seconds:6.2f} s survey ({found.processor_seconds:6.1f} s of "
-            f"processor), {options.rows / found.seconds:8,.0f} rows/s, {found.tokens:,} tokens, {found.peak_bytes / 1e6:6.0f} MB "
-            f"more | ours: {found.seconds / first.seconds:5.2f} x the speed, "
+            f"  {name:34} {found.seconds:7.2f} s, of which {found.epoch_seconds:6.2f} s survey "
+            f"({found.processor_seconds:6.1f} s of processor), {options.rows / found.seconds:8,.0f} rows/s, "
+            f"{found.tokens:,} tokens, {found.peak_bytes / 1e6:6.0f} MB more | "
+            f"ours: {found.seconds / first.seconds:5.2f} x the speed, "
             f"{found.processor_seconds / first.processor_seconds:5.2f} x by processor, "
             f"{first.peak_bytes / found.peak_bytes:4.2f} x the memory",
             flush=True,

@@ -1,11 +1,12 @@
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.data.rows import Conversation, Dataset, Message
+from studio.data.rows import Conversation, Dataset, Message, stream
 from studio.data.survey import Quantiles, content_digest, fingerprint, quantiles, split, survey
 from studio.errors import DataError
 
@@ -103,3 +104,31 @@ def test_the_sides_are_those_of_the_rule_written_out_in_whole_numbers(
         held -= {distinct[-1]}
     wanted = [row.row for key, row in zip(keys, rows, strict=True) if key in held]
     assert [row.row for row in split(rows, fraction, seed)[1]] == wanted
+
+
+def grouped(text: str, group: str, row: int) -> Conversation:
+    return Conversation((Message("user", text), Message("assistant", "ok")), row, row + 1, group=group)
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=3), st.sampled_from(["", "a", "b", "c"])), max_size=30),
+    FRACTIONS,
+    st.integers(0, 99),
+)
+def test_a_group_is_never_parted_and_rows_without_one_stand_for_themselves(
+    rows: list[tuple[str, str]], fraction: float, seed: int
+) -> None:
+    conversations = [grouped(text, group, row) for row, (text, group) in enumerate(rows)]
+    train, held = split(conversations, fraction, seed)
+    assert not {one.group for one in train if one.group} & {one.group for one in held if one.group}
+    assert not {one.messages for one in train if not one.group} & {one.messages for one in held if not one.group}
+
+
+def test_rows_of_a_group_come_from_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    rows = [{"question": f"{n}", "answer": "x", "customer": n // 3 if n else None} for n in range(9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [one.group for one in stream(path, group_by="customer")] == ["", "0", "0", "1", "1", "1", "2", "2", "2"]
+    assert {one.group for one in stream(path)} == {""}
+    with pytest.raises(DataError, match="column 'client'"):
+        list(stream(path, group_by="client"))

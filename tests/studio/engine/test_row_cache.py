@@ -1,5 +1,6 @@
 """Rows are encoded once, found again whole or not at all, and never in the way."""
 
+import json
 import os
 import threading
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studio import files
-from studio.engine import row_cache
+from studio.engine import encoders, row_cache
 from studio.engine.row_cache import ROWS, encoded_rows, key
 from studio.engine.template import Coder
 from studio.errors import ChangedError, DataError
@@ -186,3 +187,16 @@ def test_batches_are_bounded_in_rows_and_in_characters(workspace, tmp_path, monk
     sizes = [len(batch) for batch in row_cache._batches(data, told)]
     assert sizes == [3, 2, 1]
     assert told == [("lines", 3, 7), ("lines", 5, 7), ("lines", 6, 7), ("lines", 7, 7)]
+
+
+def test_rows_kept_together_stay_so_through_workers_and_cache(workspace, tmp_path, monkeypatch):
+    data = tmp_path / "rows.jsonl"
+    rows = [{"question": f"Who is {n}?", "answer": "Arrr.", "ship": n % 7} for n in range(210)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(encoders, "WORTH_WORKERS_BYTES", 1)
+    for group_by in ("ship", ""):
+        kept = encoded_rows(workspace, data, files.sha256(data), CODER, 128, Told(), group_by)
+        training, held_out = kept.split(0.4, 1)
+        ships = [{example.row % 7 for example in side.examples} for side in (training, held_out)]
+        assert bool(ships[0] & ships[1]) == (not group_by)
+    assert len(folders(workspace)) == 2

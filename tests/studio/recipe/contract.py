@@ -13,6 +13,7 @@ compute_dtype = "bfloat16"
 [data]
 path = "examples/pirate.jsonl"
 validation_fraction = 0.05
+group_by = ""
 max_tokens = 1024
 packing = true
 train_on = "assistant"      # assistant | last_answer | everything
