@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from PySide6.QtCore import QObject
 
+from studio.data.examine import Options
 from studio.data.lengths import Lengths
 from studio.data.row_table import open_table
 from studio.errors import StudioError
@@ -174,9 +175,9 @@ class Surveying(QObject):
                 self._thread.cancel_job(key)
 
     def _look_through(self, view: DatasetView, _value: object) -> None:
-        recipe = self._state.recipe
-        split = {"fraction": recipe.data.validation_fraction, "seed": recipe.training.seed, "privacy": False}
-        self._begin(view, "survey", {"data": str(_path(view)), **split})
+        data, training = self._state.recipe.data, self._state.recipe.training
+        split = Options(fraction=data.validation_fraction, seed=training.seed, group_by=data.group_by)
+        self._begin(view, "survey", {"data": str(_path(view)), "options": vars(split)})
 
     def _search(self, view: DatasetView, words: Any) -> None:
         view.words = str(words).strip()

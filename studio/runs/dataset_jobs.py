@@ -127,9 +127,8 @@ def _survey(workspace: Workspace, folder: Path, arguments: dict[str, Any], told:
     path = Path(arguments["data"])
     open_table(workspace, path, lambda done, total: told(UNPACKING, done, total)).close()
     told(LOOKING, 0, 1)
-    options = Options(privacy=arguments["privacy"], fraction=arguments["fraction"], seed=arguments["seed"])
     mapping = mapping_of(arguments["mapping"])
-    report = examine(path, options, mapping, lambda done, total: told(LOOKING, done, total))
+    report = examine(path, Options(**arguments["options"]), mapping, lambda done, total: told(LOOKING, done, total))
     Survey.of(report).save(folder / "survey.json")
     return {"survey": str(folder / "survey.json")}
 

@@ -30,7 +30,7 @@ class Studio(app.Studio):
     def open(self):
         super().open()
         opened.append(self)
-        for page in ("train", "runs", "adapters", "chat", "home"):
+        for page in ("datasets", "train", "runs", "adapters", "chat", "home"):
             self.state.page_requested.emit(page)
         self.timer = QTimer()
         self.timer.timeout.connect(self.look)

@@ -43,7 +43,7 @@ def done(workspace: Workspace, kind: str, **arguments: object) -> tuple[Path, li
 
 
 def test_a_survey_tells_what_the_report_holds(workspace: Workspace, data: Path) -> None:
-    _, events = done(workspace, "survey", data=str(data), privacy=False, fraction=0.05, seed=42)
+    _, events = done(workspace, "survey", data=str(data), options=vars(Options()))
     found = Survey.load(Path(events[-1].result["survey"]))
     report = examine(data, Options())
     assert found == Survey.of(report)
@@ -58,7 +58,7 @@ def test_a_survey_tells_what_the_report_holds(workspace: Workspace, data: Path) 
 def test_rows_can_be_found_by_number_before_they_are_looked_at(workspace: Workspace, tmp_path: Path) -> None:
     table = tmp_path / "rows.csv"
     table.write_text("question,answer\n" + "a,b\n" * 600)
-    _, events = done(workspace, "survey", data=str(table), privacy=False, fraction=0.0, seed=1)
+    _, events = done(workspace, "survey", data=str(table), options=vars(Options(fraction=0.0)))
     told = [event.what for event in events if isinstance(event, e.Progressed)]
     assert told[0] == UNPACKING
     assert sorted(told, key=[UNPACKING, LOOKING].index) == told
@@ -68,7 +68,7 @@ def test_rows_can_be_found_by_number_before_they_are_looked_at(workspace: Worksp
 def test_a_survey_keeps_a_bounded_number_of_problems_and_counts_all(workspace: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text("{\n" * (MOST_TOLD + 5) + row("a", "b"))
-    _, events = done(workspace, "survey", data=str(path), privacy=False, fraction=0.0, seed=1)
+    _, events = done(workspace, "survey", data=str(path), options=vars(Options(fraction=0.0)))
     found = Survey.load(Path(events[-1].result["survey"]))
     assert len(found.problems) == MOST_TOLD
     assert found.problem_counts == {"json": MOST_TOLD + 5}
