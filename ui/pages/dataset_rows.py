@@ -25,8 +25,8 @@ from ui.widgets.page import Card
 from ui.widgets.tables import ROLE_ROLE, Column, Index, Rows, TableView
 
 ROW, TURNS, ROLES, PROMPT, ANSWER, TOKENS = range(6)
-BLOCK = 64  # rows that are fetched together
-MOST_BLOCKS = 32
+BLOCK = 32  # rows that are fetched together
+MOST_BLOCKS, MOST_WANTED = 64, 3
 # Qt numbers pixels with 32 bits, and a row is 40 px high or more.
 MOST_ROWS = 20_000_000
 
@@ -49,7 +49,8 @@ class RowsModel(Rows):
         self._numbers: Sequence[int] = ()
         self._lengths: Any = None
         self._blocks: OrderedDict[int, list[RowLine]] = OrderedDict()
-        self._asked: set[int] = set()
+        self._wanted: list[int] = []
+        self._fetching = -1
 
     def show_rows(
         self, source: RowSource | None, mapping: Mapping | None, found: list[int] | None, lengths: Any
@@ -66,7 +67,8 @@ class RowsModel(Rows):
         self.beginResetModel()
         self._source, self._mapping, self._numbers = source, mapping, numbers
         self._blocks.clear()
-        self._asked.clear()
+        self._wanted.clear()
+        self._fetching = -1
         self.endResetModel()
 
     def number(self, place: int) -> int:
@@ -129,23 +131,33 @@ class RowsModel(Rows):
             self._blocks.move_to_end(block)
             lines = self._blocks[block]
             return lines[place % BLOCK] if place % BLOCK < len(lines) else None
-        if block not in self._asked and self._source is not None:
-            self._asked.add(block)
-            numbers = self._numbers[block * BLOCK : (block + 1) * BLOCK]
-            source = self._source
-            fetch = partial(source.lines, numbers, self._mapping)
-            in_background(fetch, partial(self._fetched, source, self._numbers, block), lambda _error: None)
+        if block == self._fetching:
+            return None
+        # Asked for last, wanted first: what was scrolled past meanwhile is forgotten.
+        self._wanted = [*(other for other in self._wanted if other != block), block][-MOST_WANTED:]
+        self._fetch_next()
         return None
 
-    def _fetched(self, source: RowSource, numbers: object, block: int, lines: list[RowLine]) -> None:
-        if not isValid(self) or source is not self._source or numbers is not self._numbers:
+    def _fetch_next(self) -> None:
+        """One block at a time: two threads that read rows would keep the window from its interpreter."""
+        source = self._source
+        if self._fetching >= 0 or not self._wanted or source is None:
             return
-        self._asked.discard(block)
+        block = self._fetching = self._wanted.pop()
+        numbers = self._numbers
+        fetch = partial(source.lines, numbers[block * BLOCK : (block + 1) * BLOCK], self._mapping)
+        in_background(fetch, partial(self._fetched, numbers, block), lambda _error: self._fetched(numbers, block, []))
+
+    def _fetched(self, numbers: Sequence[int], block: int, lines: list[RowLine]) -> None:
+        if not isValid(self) or numbers is not self._numbers:
+            return
+        self._fetching = -1
         self._blocks[block] = lines
         while len(self._blocks) > MOST_BLOCKS:
             self._blocks.popitem(last=False)
         first, last = block * BLOCK, min((block + 1) * BLOCK, self.rowCount()) - 1
         self.dataChanged.emit(self.index(first, 0), self.index(last, TOKENS))
+        self._fetch_next()
 
 
 class RowsPanel(QWidget):

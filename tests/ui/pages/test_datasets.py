@@ -18,7 +18,7 @@ from studio.recipe.fields import replaced
 from tests.ui.tokenizing_base import write_tokenizing_base
 from ui.conductor import Conductor
 from ui.dataset_view import RowSource
-from ui.pages.dataset_rows import BLOCK, PROMPT, RowsModel
+from ui.pages.dataset_rows import BLOCK, PROMPT, RowsPanel
 from ui.pages.datasets import DatasetsPage
 from ui.state import AppState
 
@@ -319,8 +319,6 @@ class Million:
 
 
 def test_only_rows_that_can_be_seen_are_read(qtbot: Any) -> None:
-    from ui.pages.dataset_rows import RowsPanel
-
     rows = Million()
     panel = RowsPanel()
     qtbot.addWidget(panel)
@@ -328,7 +326,18 @@ def test_only_rows_that_can_be_seen_are_read(qtbot: Any) -> None:
     panel.show()
     panel.model.show_rows(RowSource(rows, is_whole=True), None, None, None)  # type: ignore[arg-type]
     panel.table.scrollToBottom()
-    model: RowsModel = panel.model
-    qtbot.waitUntil(lambda: model.line(999_999) is not None, timeout=WAIT_MS)
-    assert model.index(999_999, PROMPT).data() == HOSTILE
+    qtbot.waitUntil(lambda: panel.model.line(999_999) is not None, timeout=WAIT_MS)
+    assert panel.model.index(999_999, PROMPT).data() == HOSTILE
     assert len(rows.read) <= 4 * BLOCK
+
+
+def test_rows_that_were_scrolled_past_are_not_read_for_nothing(qtbot: Any) -> None:
+    rows = Million()
+    panel = RowsPanel()
+    qtbot.addWidget(panel)
+    panel.model.show_rows(RowSource(rows, is_whole=True), None, None, None)  # type: ignore[arg-type]
+    for place in range(0, 900_000, 1000):
+        panel.model.line(place)
+    last = 899_000
+    qtbot.waitUntil(lambda: panel.model.line(last) is not None, timeout=WAIT_MS)
+    assert len(rows.read) <= 5 * BLOCK
