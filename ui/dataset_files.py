@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,12 @@ class Opened:
     version: Version | None = None
     can_redo: bool = False
     steps: tuple[str, ...] = ()
+
+
+def columns_of(rows: Sequence[RawRow | RowProblem]) -> tuple[str, ...]:
+    """Names of all columns of these rows."""
+    values = [raw.value for raw in rows if isinstance(raw, RawRow) and isinstance(raw.value, dict)]
+    return tuple(dict.fromkeys(str(name) for value in values for name in value))
 
 
 def first_look(path: Path) -> Opened:

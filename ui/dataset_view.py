@@ -104,6 +104,8 @@ class DatasetView:
     error: str = ""
     hint: str = ""
     detection: Detection | None = None
+    columns: tuple[str, ...] = ()
+    """Of the first rows, for a mapping that the user confirms or puts right."""
     mapping: Mapping | None = None
     """Which column is what, as the user has confirmed it."""
     rows: RowSource | None = None
@@ -126,3 +128,13 @@ class DatasetView:
     """The base whose eyes the rows are seen with."""
     steps: list[str] = field(default_factory=list)
     """What was done to the user's file to make the version in force, first to last."""
+
+    @property
+    def guess(self) -> Mapping | None:
+        """Which column is what as it seems, where the user has still to confirm it."""
+        return self.detection.mapping if self.detection is not None and self.mapping is None else None
+
+    @property
+    def reading(self) -> Mapping | None:
+        """The mapping that rows are shown by: the user's, or the one that he is asked about."""
+        return self.mapping or self.guess

@@ -75,7 +75,7 @@ class Looking(QObject):
             self._ask(view, base, raw)
 
     def _ask(self, view: DatasetView, base: Base, raw: RawRow) -> None:
-        eyes = (base.id, self._state.recipe.data.train_on, view.mapping)
+        eyes = (base.id, self._state.recipe.data.train_on, view.reading)
         if not self._worker or eyes != self._eyes:
             self.close()
             self._eyes, self._worker = eyes, uuid4().hex
@@ -85,7 +85,7 @@ class Looking(QObject):
                 "base": str(base.path),
                 "asked": str(self._folder),
                 "train_on": self._state.recipe.data.train_on,
-                "mapping": vars(view.mapping) if view.mapping else None,
+                "mapping": vars(view.reading) if view.reading else None,
                 "pid": pid,
                 "process_started": process_started,
             }

@@ -118,7 +118,7 @@ class AppState(QObject):
 
     # --- wishes ----------------------------------------------------------------------------------------------------
     dataset_requested = Signal(str, object)
-    """(verb, value), as `ui.surveying` has them: open, cancel, confirm, show, search, measure, mend, undo, redo, use, export."""
+    """(verb, value): what to do with the dataset that is looked at; `ui.surveying` has the verbs."""
     recipe_edited = Signal(object)
     """Recipe: the form has a new one."""
     train_requested = Signal()

@@ -6,7 +6,7 @@ Nothing here holds the interpreter's lock for long, so that the window stays qui
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from studio.runs import events as e
 from studio.runs.dataset_jobs import LOOKING, Survey
 from studio.runs.jobs import failure
 from ui.bridge import in_background
-from ui.dataset_files import Opened, first_look, look_at_version, remember_mapping, undone
+from ui.dataset_files import Opened, columns_of, first_look, look_at_version, remember_mapping, undone
 from ui.dataset_view import DatasetView, RowSource
 from ui.looking import Looking
 from ui.state import AppState
@@ -62,6 +62,7 @@ class Surveying(QObject):
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
+            "guess": self._guess,
             "confirm": self._confirm,
             "base": self._choose_base,
             "show": self._looking.show,
@@ -137,7 +138,7 @@ class Surveying(QObject):
         view.wanted_row = -1
         self._looking.close()
         self._take(view, opened)
-        if view.mapping is not None or opened.detection.mapping is None:
+        if view.guess is None:
             self._look_through(view, None)
 
     def _take(self, view: DatasetView, opened: Opened) -> None:
@@ -145,12 +146,19 @@ class Surveying(QObject):
         view.rows = RowSource(opened.first_rows, is_whole=False)
         view.size_bytes, view.detection, view.mapping = opened.size_bytes, opened.detection, opened.mapping
         view.version, view.can_redo, view.steps = opened.version, opened.can_redo, list(opened.steps)
+        view.columns = columns_of(opened.first_rows)
         view.error = view.hint = ""
         self._changed()
 
     def _let_go(self, view: DatasetView) -> None:
         if view.rows is not None:
             in_background(view.rows.close, lambda _: None, self._tell)
+
+    def _guess(self, view: DatasetView, mapping: Any) -> None:
+        """Read the first rows in another way; nothing is decided by that."""
+        if view.detection is not None:
+            view.detection = replace(view.detection, mapping=mapping)
+            self._changed()
 
     def _confirm(self, view: DatasetView, mapping: Any) -> None:
         change = partial(remember_mapping, self._workspace, Path(view.path), mapping)
@@ -288,7 +296,7 @@ class Surveying(QObject):
 
     def _mended(self, view: DatasetView, result: dict[str, Any], *, then_use: bool) -> None:
         num_changed, num_removed = (sum(result[name].values()) for name in ("changed", "removed"))
-        words = self.tr("{0} rows changed, {1} left out. Your file is as it was.")
+        words = self.tr("Rows: {0} changed, {1} left out. Your file is as it was.")
         self._state.noticed.emit("ok", words.format(f"{num_changed:,}", f"{num_removed:,}"), "")
         if not then_use:
             self._look_at_version(view)

@@ -31,7 +31,9 @@ class MaskCard(Card):
         self.base.value_changed.connect(lambda value: self.base_chosen.emit(str(value)))
         self.add_head(self.base)
         self._share, self._what = PlainLabel("", "number"), PlainLabel("", "small", "text2", wrap=True)
-        head = QHBoxLayout()
+        self._head = QWidget()
+        head = QHBoxLayout(self._head)
+        head.setContentsMargins(0, 0, 0, 0)
         head.setSpacing(theme.px(12))
         head.addWidget(self._share)
         head.addWidget(self._what, 1)
@@ -42,8 +44,9 @@ class MaskCard(Card):
         self._inner.addWidget(self._empty)
         self._inner.addWidget(self.tokens)
         self.token = PlainLabel("", "small", "text2", elide=True)
-        for item in (head, Divider()):
-            self.add(item)
+        self._line = Divider()
+        self.add(self._head)
+        self.add(self._line)
         self.add(self._inner, 1)
         self.add(Divider())
         self.add(self.token)
@@ -55,7 +58,8 @@ class MaskCard(Card):
         self._shown = shown or Shown(-1)
         is_there = shown is not None and bool(shown.tokens)
         self._inner.setCurrentWidget(self.tokens if is_there else self._empty)
-        self._share.setVisible(is_there)
+        self._head.setVisible(is_there)
+        self._line.setVisible(is_there)
         if shown is not None and is_there:
             self._show_tokens(shown)
             return

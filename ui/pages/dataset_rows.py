@@ -202,8 +202,7 @@ class RowsPanel(QWidget):
 
     def show_view(self, view: DatasetView) -> None:
         """Show the rows that there are."""
-        mapping = view.mapping or (view.detection.mapping if view.detection is not None else None)
-        self.model.show_rows(view.rows, mapping, view.found, view.lengths)
+        self.model.show_rows(view.rows, view.reading, view.found, view.lengths)
         self.table.setColumnHidden(TOKENS, view.lengths is None)
         self._stack.setCurrentIndex(1 if view.found is not None and not view.found else 0)
         self._note.setText(self._note_of(view))
@@ -219,6 +218,10 @@ class RowsPanel(QWidget):
             return ""
         if view.found is not None:
             return tr("{0} rows hold \u201c{1}\u201d.").format(format_int(len(view.found)), view.words)
+        if view.guess is not None:
+            return tr("The first {0} rows; all of them when the columns are confirmed.").format(
+                format_int(len(view.rows))
+            )
         if not view.rows.is_whole:
             return tr("The first {0} rows; the rest as soon as they are found.").format(format_int(len(view.rows)))
         words = tr("{0} rows.").format(format_int(len(view.rows)))

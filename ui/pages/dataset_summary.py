@@ -7,10 +7,12 @@ from pathlib import Path
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 
+from studio.data.formats import Mapping
 from ui import theme
 from ui.dataset_view import DatasetView
 from ui.pages.dataset_words import busy_text, format_text, place_text, tr, version_text
 from ui.widgets.buttons import Button
+from ui.widgets.controls import Choice
 from ui.widgets.labels import IconLabel, PlainLabel
 from ui.widgets.messages import MessageBar, StatTile
 from ui.widgets.numbers import format_int
@@ -25,6 +27,8 @@ class SummaryCard(Card):
     cancel_requested = Signal()
     survey_requested = Signal()
     confirmed = Signal()
+    guessed = Signal(object)
+    """Mapping: how the columns might be meant."""
     problems_requested = Signal()
 
     def __init__(self, *, parent: QWidget | None = None) -> None:
@@ -45,12 +49,13 @@ class SummaryCard(Card):
         self.add(self._format)
         self.add(self._build_tiles())
         self.add(self._build_progress())
+        self.add(self._build_columns())
         self.message = MessageBar("info", "")
         self.message.action_triggered.connect(self._act)
         self.add(self.message)
         self._view: DatasetView | None = None
 
-    def _build_tiles(self) -> QHBoxLayout:
+    def _build_tiles(self) -> QWidget:
         names = {
             "rows": tr("Rows"),
             "good": tr("Can be learnt"),
@@ -62,11 +67,13 @@ class SummaryCard(Card):
             "leaks": tr("Leaks"),
         }
         self.tiles = {key: StatTile(name, _NONE) for key, name in names.items()}
-        row = QHBoxLayout()
+        self._counts = QWidget()
+        row = QHBoxLayout(self._counts)
+        row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(theme.px(16))
         for tile in self.tiles.values():
             row.addWidget(tile, 1)
-        return row
+        return self._counts
 
     def _build_progress(self) -> QWidget:
         self._progress = QWidget()
@@ -84,6 +91,19 @@ class SummaryCard(Card):
         row.addWidget(self._bar, 1)
         row.addWidget(cancel)
         return self._progress
+
+    def _build_columns(self) -> QWidget:
+        self._columns = QWidget()
+        names = {"question": tr("Question"), "answer": tr("Answer"), "system": tr("System prompt")}
+        self.choices = {what: Choice(name=name) for what, name in names.items()}
+        row = QHBoxLayout(self._columns)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(theme.px(8))
+        for what, choice in self.choices.items():
+            choice.value_changed.connect(lambda _value: self._guess())
+            row.addWidget(PlainLabel(names[what], "label", "text2"))
+            row.addWidget(choice, 1)
+        return self._columns
 
     def show_view(self, view: DatasetView) -> None:
         """Show what is known."""
@@ -117,26 +137,39 @@ class SummaryCard(Card):
             self.tiles[kind].set_value(format_int(count), role="warn" if count else "text")
 
     def _show_message(self, view: DatasetView) -> None:
-        guess = view.detection.mapping if view.detection is not None and view.mapping is None else None
+        guess = view.guess
         self.message.show()
+        self._show_columns(view, guess)
         if view.error:
             self.message.show_message("bad", f"{view.error} {view.hint}".strip())
         elif guess is not None:
-            columns = {tr("question"): guess.question, tr("answer"): guess.answer, tr("system"): guess.system}
-            columns[tr("conversation")] = guess.conversation
-            told = ", ".join(f"{name}: {column}" for name, column in columns.items() if column)
-            words = tr("Which column is what cannot be told for certain. The rows below are read so: {0}.")
-            self.message.show_message("warn", words.format(told), tr("That is right"))
+            words = tr("Which column is what cannot be told for certain. The rows below show how they would be read.")
+            if guess.conversation:
+                words += " " + tr("Conversations are taken from the column {0}.").format(guess.conversation)
+            self.message.show_message("warn", words, tr("That is right"))
         elif view.survey is None and not view.busy:
             self.message.show_message("info", tr("It has not been looked through to its end."), tr("Look through it"))
         else:
             self.message.hide()
 
+    def _show_columns(self, view: DatasetView, guess: Mapping | None) -> None:
+        self._columns.setVisible(guess is not None and not guess.conversation)
+        self._counts.setVisible(guess is None)  # nothing is counted before that is settled
+        if guess is None:
+            return
+        options = [("", tr("none")), *((name, name) for name in view.columns)]
+        for what, choice in self.choices.items():
+            choice.set_options(options if what != "answer" else options[1:], getattr(guess, what))
+
+    def _guess(self) -> None:
+        question, answer, system = (str(self.choices[what].value() or "") for what in ("question", "answer", "system"))
+        self.guessed.emit(Mapping(question, answer, system))
+
     def _act(self) -> None:
         view = self._view
         if view is None:
             return
-        if view.detection is not None and view.detection.mapping is not None and view.mapping is None:
+        if view.guess is not None:
             self.confirmed.emit()
         else:
             self.survey_requested.emit()

@@ -115,6 +115,7 @@ class DatasetsPage(Page):
         self.summary.cancel_requested.connect(lambda: self._request("cancel"))
         self.summary.survey_requested.connect(lambda: self._request("survey"))
         self.summary.confirmed.connect(self._confirm)
+        self.summary.guessed.connect(lambda mapping: self._request("guess", mapping))
         self.rows.row_chosen.connect(self._show_row)
         self.rows.search_requested.connect(lambda words: self._request("search", words))
         self.seen.base_chosen.connect(lambda base: self._request("base", base))
@@ -171,7 +172,7 @@ class DatasetsPage(Page):
             return tr("It cannot be read")
         if view.version is None or view.busy in ("opening", "mending", "writing"):
             return tr("One moment\u2026")
-        if view.mapping is None and view.detection is not None and view.detection.mapping is not None:
+        if view.guess is not None:
             return tr("Confirm the columns")
         if view.survey is not None and not view.survey.num_good:
             return tr("No row can be learnt")
@@ -209,8 +210,8 @@ class DatasetsPage(Page):
 
     def _confirm(self) -> None:
         view = self._state.dataset
-        if view is not None and view.detection is not None:
-            self._request("confirm", view.detection.mapping)
+        if view is not None and view.guess is not None:
+            self._request("confirm", view.guess)
 
     def _show_row(self, number: int) -> None:
         view = self._state.dataset

@@ -15,10 +15,11 @@ from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
 from studio.data.conversation import RawRow
 from studio.places import Workspace
 from studio.recipe.fields import replaced
+from tests.ui.test_form import choose
 from tests.ui.tokenizing_base import write_tokenizing_base
 from ui.conductor import Conductor
 from ui.dataset_view import RowSource
-from ui.pages.dataset_rows import BLOCK, PROMPT, RowsPanel
+from ui.pages.dataset_rows import ANSWER, BLOCK, PROMPT, RowsPanel
 from ui.pages.datasets import DatasetsPage
 from ui.state import AppState
 
@@ -234,6 +235,12 @@ def test_columns_that_are_not_certain_are_confirmed_before_anything_is_learnt(be
     bench.wait(lambda: bench.view.version is not None)
     assert bench.page.use.text() == "Confirm the columns"
     assert bench.view.survey is None
+    answer = bench.page.summary.choices["answer"]
+    assert answer.value() == "reply"
+    choose(answer, "response text")
+    bench.wait(lambda: bench.cell(0, ANSWER) == "x")
+    choose(answer, "reply")
+    bench.wait(lambda: bench.cell(0, ANSWER) == "a0")
     bench.press("That is right")
     bench.settle()
     assert bench.tile("good") == "Can be learnt: 3"
