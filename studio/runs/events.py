@@ -119,10 +119,9 @@ class FirstBatchWritten(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RowsJudged(Event):
-    """The rows that were hardest to predict of late, worst first.
-
-    Each is `{"row", "loss", "num_supervised", "step", "held_out", "prompt", "answer"}`: the row's place in the dataset from 0, the
-    mean loss over its supervised tokens when it was last read, at `step`; the texts are cut short.
+    """The rows that were hardest to predict of late, worst first. Each is `{"row", "loss", "num_supervised", "step", "held_out",
+    "prompt", "answer"}`: its place in the dataset from 0, the mean loss over its supervised tokens when last read, at `step`;
+    texts are cut short.
     """
 
     step: int
