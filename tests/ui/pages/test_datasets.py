@@ -20,6 +20,7 @@ from tests.ui.tokenizing_base import write_tokenizing_base
 from ui.conductor import Conductor
 from ui.dataset_view import RowSource
 from ui.pages.dataset_rows import ANSWER, BLOCK, PROMPT, RowsPanel
+from ui.pages.dataset_words import percent
 from ui.pages.datasets import DatasetsPage
 from ui.state import AppState
 
@@ -151,7 +152,10 @@ def test_the_mask_follows_the_limit_of_the_recipe(bench: Bench) -> None:
     seen = bench.page.seen
     bench.wait(lambda: seen.tokens.tokens())
     assert "of 64 tokens are trained in row 2" in bench.texts(seen)
-    assert "more are cut" in bench.texts(seen)
+    tokens = seen.tokens.tokens()
+    kept, lost = (sum(token.is_trained for token in part) for part in (tokens[:64], tokens[64:]))
+    assert percent(kept / 64) in bench.texts(seen).splitlines()
+    assert f"{len(tokens) - 64} more are cut, of which {lost} would have been trained." in bench.texts(seen)
     bench.state.recipe_edited.emit(replaced(bench.state.recipe, "data.max_tokens", 512))
     bench.wait(lambda: "more are cut" not in bench.texts(seen))
 
