@@ -28,6 +28,7 @@ from ui.settings import Settings, save
 from ui.shelving import Shelving
 from ui.starting import Starting
 from ui.state import AppState, Ask, RunView
+from ui.surveying import Surveying
 from ui.training_thread import TrainingThread
 
 REFRESH_MS = 4000
@@ -72,6 +73,7 @@ class Conductor(QObject):
         self.starting = Starting(workspace, state, device, self)
         state.keep_awake, state.notify = self._settings.keep_awake, self._settings.notify
         self.queueing = Queueing(workspace, state, self.thread_, device, self)
+        self.surveying = Surveying(workspace, state, self.thread_, self)
         self._listen_to_wishes()
         self._listen_to_thread()
         self._timer = every(self, REFRESH_MS, self.refresh)
@@ -92,10 +94,8 @@ class Conductor(QObject):
         except StudioError as error:
             self._tell(error)
         self.fit_testing.close()
-        live = self._state.live_run
-        if live is not None and self._settings.keep_awake:
-            self.thread_.wish(w.StayAwake(run=live.folder.id))
-        self.keep_awake.close()
+        self.keep_awake.close(self.thread_.wish)
+        self.surveying.close()
         self.thread_.finish()
         QThreadPool.globalInstance().waitForDone(POOL_MS)
 

@@ -6,9 +6,11 @@ A window that is closed lets go; it asks the run's engine to stay awake itself (
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from PySide6.QtCore import QObject, QThread, Signal
 
+from studio.runs import wishes as w
 from studio.runs.awake import ASLEEP, ASLEEP_HINT, kept_awake
 from ui.settings import Settings
 from ui.state import AppState
@@ -41,8 +43,11 @@ class KeepAwake(QObject):
         elif not wanted:
             self._end()
 
-    def close(self) -> None:
-        """Let go, and wait until that is done."""
+    def close(self, wish: Callable[[w.Wish], None] | None = None) -> None:
+        """Let go, and wait until that is done. With `wish` the engine of a run in progress is asked to take over."""
+        live = self._state.live_run
+        if wish is not None and live is not None and self._settings.keep_awake:
+            wish(w.StayAwake(run=live.folder.id))
         self._state.runs_changed.disconnect(self.look)
         self._state.options_changed.disconnect(self.look)
         self._end()

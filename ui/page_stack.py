@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QStackedWidget, QWidget
 
 from ui.state import AppState
 
-PAGES = ("home", "train", "runs", "adapters", "chat")
+PAGES = ("home", "datasets", "train", "runs", "adapters", "chat")
 
 
 @runtime_checkable
@@ -26,6 +26,10 @@ class Remembering(Protocol):
 def make_page(name: str, state: AppState) -> QWidget:
     """The page of that name. Imported only when it is first shown: the window opens sooner."""
     match name:
+        case "datasets":
+            from ui.pages.datasets import DatasetsPage
+
+            return DatasetsPage(state)
         case "train":
             from ui.pages.train import TrainPage
 

@@ -22,6 +22,7 @@ from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from studio.runs.watchdog import Silence
+from ui.dataset_view import DatasetView
 from ui.fit_view import FitTestView
 from ui.queue_view import QueueView
 
@@ -123,7 +124,12 @@ class AppState(QObject):
     options_changed = Signal()
     """`keep_awake` or `notify`."""
 
+    dataset_changed = Signal()
+    """What is known of the dataset that is looked at."""
+
     # --- wishes ----------------------------------------------------------------------------------------------------
+    dataset_requested = Signal(str, object)
+    """(verb, value): what to do with the dataset that is looked at; `ui.surveying` has the verbs."""
     recipe_edited = Signal(object)
     """Recipe: the form has a new one."""
     train_requested = Signal()
@@ -169,7 +175,7 @@ class AppState(QObject):
     adapter_requested = Signal(str, str, str)
     """(verb, adapter's name or a folder, value): rename, tag, untag, note, remove, restore, import, check."""
     page_requested = Signal(str)
-    """home, train, runs, adapters or chat."""
+    """home, datasets, train, runs, adapters or chat."""
     run_selected = Signal(str)
     """Show this run on the Train page."""
     adapter_selected = Signal(str)
@@ -181,12 +187,12 @@ class AppState(QObject):
         super().__init__(parent)
         self.bases: list[Base] = []
         self.adapters: list[Adapter] = []
-        self.runs: dict[str, RunView] = {}
-        """Newest first."""
+        self.runs: dict[str, RunView] = {}  # newest first
         self.recipe = Recipe()
         self.problems: list[Problem] = []
         """What keeps the recipe from being trained, each with its field and remedy."""
         self.data = DataView("")
+        self.dataset: DatasetView | None = None  # the one that is looked at on the Datasets page
         self.facts: ModelFacts | None = None
         """Of the recipe's base; None while there is none of that name on this computer."""
         self.budget: Budget | None = None

@@ -58,13 +58,14 @@ class Window(QMainWindow):
     def _groups(self) -> list[list[NavItem]]:
         return [
             [NavItem("home", self.tr("Home"), "house", "Ctrl+1")],
+            [NavItem("datasets", self.tr("Datasets"), "database", "Ctrl+2")],
             [
-                NavItem("train", self.tr("Train"), "play-circle", "Ctrl+2"),
-                NavItem("runs", self.tr("Runs"), "chart-line-up", "Ctrl+3"),
+                NavItem("train", self.tr("Train"), "play-circle", "Ctrl+3"),
+                NavItem("runs", self.tr("Runs"), "chart-line-up", "Ctrl+4"),
             ],
             [
-                NavItem("adapters", self.tr("Adapters"), "stack-simple", "Ctrl+4"),
-                NavItem("chat", self.tr("Chat"), "chats-circle", "Ctrl+5"),
+                NavItem("adapters", self.tr("Adapters"), "stack-simple", "Ctrl+5"),
+                NavItem("chat", self.tr("Chat"), "chats-circle", "Ctrl+6"),
             ],
         ]
 

@@ -59,6 +59,16 @@ class VersionedSet:
             ) from error
 
     @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the user's own dataset."""
+        return self._sha256
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a version was made of the one in force."""
+        return any(version.parent == self._current for version in self.versions[1:])
+
+    @property
     def current(self) -> Version:
         """The version in force."""
         return self.version(self._current)

@@ -13,6 +13,7 @@ from studio.engine.compare import agreement
 from studio.engine.imports import import_base
 from studio.engine.load import load_tokenizer
 from studio.engine.look import coder_of, find_row, measure, show
+from studio.engine.looks import answer_looks
 from studio.engine.measure import peak_rss_bytes
 from studio.engine.merge import merge
 from studio.engine.trace import trace
@@ -45,6 +46,8 @@ def work(workspace: Workspace, folder: Path) -> int:
             result = _lengths(folder, arguments, progress)
         elif job["kind"] == "show":
             result = _show(arguments)
+        elif job["kind"] == "looks":
+            result = answer_looks(arguments, _mapping(arguments), progress)
         else:
             assert job["kind"] == "merge", job["kind"]
             result = _merge(workspace, arguments, progress)

@@ -1,4 +1,4 @@
-"""Imports, merges and exports: a folder with a job and its events, and a worker process that needs no card."""
+"""Imports, merges and work on datasets: a folder with a job and its events, and a worker process that needs no card."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import psutil
 from studio import files
 from studio.errors import EngineError, StudioError
 from studio.places import Workspace
+from studio.runs import dataset_jobs
 from studio.runs import events as e
 from studio.runs.engine import spawn_python
 from studio.runs.lines import Mailbox
@@ -52,11 +53,13 @@ class Job:
 
 
 def start_job(workspace: Workspace, kind: str, arguments: dict[str, Any]) -> Job:
-    """Begin a job of `kind` (`import`, `merge`, `trace`, `lengths`, `show`) with plain JSON values as arguments."""
+    """Begin a job of `kind` with plain JSON values as arguments: one of `dataset_jobs.KINDS`, or for the engine's libraries
+    `import`, `merge`, `trace`, `lengths`, `show` or `looks`."""
     path = workspace.jobs / f"{time.strftime('%Y-%m-%d_%H%M%S')}_{kind}-{uuid4().hex[:6]}"
     files.write_json(path / "job.json", {"kind": kind, "created": time.time(), "arguments": arguments})
     # Nothing that a job makes is of use to anybody but who has asked for it: it ends with us.
-    process = spawn_python(["studio.engine", "job", str(path), str(os.getpid())], path / "log.txt", workspace)
+    module = ["studio.runs.dataset_jobs"] if kind in dataset_jobs.KINDS else ["studio.engine", "job"]
+    process = spawn_python([*module, str(path), str(os.getpid())], path / "log.txt", workspace)
     return Job(path, process, e.event_file(path / "events.jsonl"))
 
 

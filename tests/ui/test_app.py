@@ -30,7 +30,7 @@ class Studio(app.Studio):
     def open(self):
         super().open()
         opened.append(self)
-        for page in ("train", "runs", "adapters", "chat", "home"):
+        for page in ("datasets", "train", "runs", "adapters", "chat", "home"):
             self.state.page_requested.emit(page)
         self.timer = QTimer()
         self.timer.timeout.connect(self.look)
@@ -63,7 +63,7 @@ def test_the_window_opens_shows_every_page_and_closes_without_a_heavy_library(tm
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["heavy"] == []
     assert told["code"] == 0
-    assert set(told["pages"]) == {"home", "train", "runs", "adapters", "chat"}
+    assert set(told["pages"]) == {"home", "datasets", "train", "runs", "adapters", "chat"}
     assert not told["visible"]
     assert "Traceback" not in done.stderr
     assert Settings.load(Workspace(tmp_path / "home")).page == "home"

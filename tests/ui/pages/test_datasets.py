@@ -1,0 +1,354 @@
+"""The Datasets page over real files, the real core and real workers: what is shown is what will be learnt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDropEvent
+from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
+
+from studio.data.conversation import RawRow
+from studio.places import Workspace
+from studio.recipe.fields import replaced
+from tests.ui.test_form import choose
+from tests.ui.tokenizing_base import write_tokenizing_base
+from ui.conductor import Conductor
+from ui.dataset_view import RowSource
+from ui.pages.dataset_rows import ANSWER, BLOCK, PROMPT, RowsPanel
+from ui.pages.dataset_words import percent
+from ui.pages.datasets import DatasetsPage
+from ui.state import AppState
+
+WAIT_MS = 240_000  # a worker that loads the libraries takes seconds, and minutes where all cores are busy
+HOSTILE = "<b>bold</b>"
+ROWS: list[Any] = [
+    {"messages": [{"role": "user", "content": HOSTILE}, {"role": "assistant", "content": "Ahoy"}]},
+    {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "A pirate, " * 9}]},
+    {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "A pirate, " * 9}]},
+    {"messages": [{"role": "user", "content": "Why?"}, {"role": "parrot", "content": "Because."}]},
+    {"messages": [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "caf\u00c3\u00a9"}]},
+]
+
+
+class Bench:
+    """A window's worth of objects without the window: workspace, conductor and page."""
+
+    def __init__(self, folder: Path, qtbot: Any) -> None:
+        self.folder, self.bot = folder, qtbot
+        self.workspace = Workspace(folder / "home")
+        write_tokenizing_base(self.workspace.bases / "tiny")
+        self.state = AppState()
+        self.conductor = Conductor(self.workspace, self.state)
+        self.notices: list[tuple[str, str, str]] = []
+        self.state.noticed.connect(lambda *told: self.notices.append(told))
+        self.conductor.start()
+        self.wait(lambda: self.state.is_gathered)
+        recipe = self.state.recipe
+        for field, value in (("base.id", "tiny"), ("data.max_tokens", 64), ("training.micro_batch_tokens", 64)):
+            recipe = replaced(recipe, field, value)
+        self.state.recipe_edited.emit(recipe)
+        self.page = DatasetsPage(self.state)
+        qtbot.addWidget(self.page)
+        self.page.resize(1240, 820)
+        self.page.show()
+
+    def close(self) -> None:
+        jobs = list(self.conductor.thread_._jobs.values())
+        self.conductor.close()
+        for job in jobs:
+            job.process.wait()
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        self.bot.waitUntil(lambda: bool(condition()), timeout=WAIT_MS)
+
+    def write(self, rows: list[Any], name: str = "rows.jsonl") -> Path:
+        path = self.folder / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    def open(self, path: Path) -> None:
+        self.page.open_path(str(path))
+        self.settle()
+
+    def settle(self) -> None:
+        """Until it has been looked through."""
+        self.wait(lambda: self.view.survey is not None and not self.view.busy)
+
+    @property
+    def view(self) -> Any:
+        return self.state.dataset
+
+    def press(self, name: str) -> None:
+        found = [one for one in self.page.findChildren(QAbstractButton) if one.accessibleName() == name]
+        (button,) = [one for one in found if one.isVisible() and one.isEnabled()]
+        self.bot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    def cell(self, row: int, column: int) -> str:
+        model = self.page.rows.model
+        self.wait(lambda: model.line(row) is not None)
+        return str(model.index(row, column).data())
+
+    def tile(self, name: str) -> str:
+        return self.page.summary.tiles[name].accessibleName()
+
+    def texts(self, parent: QWidget | None = None) -> str:
+        return "\n".join(label.text() for label in (parent or self.page).findChildren(QLabel) if label.isVisible())
+
+
+@pytest.fixture
+def bench(tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("OVERLAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    made = Bench(tmp_path, qtbot)
+    yield made
+    made.close()
+
+
+def test_a_file_is_counted_and_its_rows_stand_in_a_table(bench: Bench) -> None:
+    path = bench.write(ROWS)
+    before = path.read_bytes()
+    assert "No dataset open" in bench.texts()
+    bench.open(path)
+    assert "messages, 99 % sure" in bench.texts()
+    for name, count in (
+        ("rows", "Rows: 5"),
+        ("good", "Can be learnt: 4"),
+        ("problems", "Problems: 1"),
+        ("repeats", "Repeats: 1"),
+    ):
+        assert bench.tile(name) == count
+    assert [bench.cell(0, column) for column in (0, 1, 2, 3, 4)] == ["1", "2", "user, assistant", HOSTILE, "Ahoy"]
+    assert "parrot" in bench.cell(3, PROMPT)
+    assert bench.page.use.isEnabled()
+    assert path.read_bytes() == before
+
+
+def test_the_chosen_row_shows_which_tokens_are_learnt_and_what_each_is(bench: Bench) -> None:
+    bench.open(bench.write(ROWS))
+    bench.cell(0, 0)
+    bench.page.rows.table.selectRow(0)
+    seen = bench.page.seen
+    bench.wait(lambda: seen.tokens.tokens())
+    tokens = seen.tokens.tokens()
+    assert "".join(token.text for token in tokens if token.is_trained) == "Ahoy<|im_end|>"
+    assert HOSTILE in "".join(token.text for token in tokens)
+    place = next(place for place, token in enumerate(tokens) if token.is_trained)
+    bench.bot.mouseClick(seen.tokens.viewport(), Qt.MouseButton.LeftButton, pos=seen.tokens.box(place).center())
+    assert seen.token.text() == f"Token {place + 1}: id {tokens[place].id}, \u201cA\u201d, trained"
+    bench.bot.keyClick(seen.tokens, Qt.Key.Key_Right)
+    assert "\u201ch\u201d, trained" in seen.token.text()
+    bench.bot.keyClick(seen.tokens, Qt.Key.Key_Home)
+    assert "\u201c<|im_start|>\u201d, read, not trained" in seen.token.text()
+
+
+def test_the_mask_follows_the_limit_of_the_recipe(bench: Bench) -> None:
+    bench.open(bench.write(ROWS))
+    bench.state.dataset_requested.emit("show", 1)
+    seen = bench.page.seen
+    bench.wait(lambda: seen.tokens.tokens())
+    assert "of 64 tokens are trained in row 2" in bench.texts(seen)
+    tokens = seen.tokens.tokens()
+    kept, lost = (sum(token.is_trained for token in part) for part in (tokens[:64], tokens[64:]))
+    assert percent(kept / 64) in bench.texts(seen).splitlines()
+    assert f"{len(tokens) - 64} more are cut, of which {lost} would have been trained." in bench.texts(seen)
+    bench.state.recipe_edited.emit(replaced(bench.state.recipe, "data.max_tokens", 512))
+    bench.wait(lambda: "more are cut" not in bench.texts(seen))
+
+
+def test_a_row_that_cannot_be_learnt_says_why_instead(bench: Bench) -> None:
+    bench.open(bench.write(ROWS))
+    bench.state.dataset_requested.emit("show", 3)
+    bench.wait(lambda: bench.view.shown is not None)
+    assert "parrot" in bench.texts(bench.page.seen)
+
+
+def test_mends_are_undone_and_done_again_and_never_touch_the_file(bench: Bench) -> None:
+    path = bench.write(ROWS)
+    before = path.read_bytes()
+    bench.open(path)
+    bench.page.tabs.set_value("problems")
+    problems = bench.page.problems
+    kinds = [problems.model.index(row, 0).data() for row in range(problems.model.rowCount())]
+    assert kinds == ["Unknown role", "Garbled letters", "Repeat"]
+    problems.table.selectRow(0)
+    assert "parrot" in bench.texts(problems.remedy)
+    assert not problems.mends.undo.isEnabled()
+    bench.press("Apply: Leave out rows that cannot be learnt")
+    bench.wait(lambda: bench.view.version.number == 1)
+    bench.settle()
+    assert bench.tile("rows") == "Rows: 4"
+    assert bench.tile("problems") == "Problems: 0"
+    bench.press("Undo")
+    bench.wait(lambda: bench.view.version.number == 0)
+    bench.settle()
+    assert bench.tile("rows") == "Rows: 5"
+    bench.press("Redo")
+    bench.wait(lambda: bench.view.version.number == 1)
+    bench.settle()
+    bench.page.use.click()
+    assert Path(bench.state.recipe.data.path) == bench.view.version.path != path
+    assert path.read_bytes() == before
+
+
+def test_a_problem_leads_to_its_row(bench: Bench) -> None:
+    bench.open(bench.write(ROWS))
+    bench.page.tabs.set_value("problems")
+    bench.page.problems.table.selectRow(1)
+    bench.press("Show the row")
+    assert bench.page.tabs.value() == "rows"
+    bench.wait(lambda: bench.page.rows.table.currentIndex().row() == 4)
+    bench.wait(lambda: bench.page.seen.tokens.tokens())
+
+
+def test_a_limit_is_moved_and_says_what_it_costs(bench: Bench) -> None:
+    bench.open(bench.write(ROWS))
+    bench.page.tabs.set_value("lengths")
+    lengths = bench.page.lengths
+    bench.wait(lambda: bench.view.lengths is not None and lengths.plot.isVisible())
+    whole = lengths.tokens_kept.accessibleName()
+    assert "2 rows lose the end of an answer" in lengths.sentence.text()
+    assert lengths.use.text() == "This is the recipe's limit"
+    lengths.plot.setFocus()
+    bench.bot.keyClick(lengths.plot, Qt.Key.Key_Right)
+    assert lengths.plot.limit() == lengths.limit.value() == 128
+    bench.bot.keyClick(lengths.plot, Qt.Key.Key_Right)
+    assert lengths.tokens_kept.accessibleName() != whole
+    assert "100 %" in lengths.tokens_kept.accessibleName()
+    assert lengths.sentence.text() == "No row is longer: nothing is cut."
+    assert "\u2248" in lengths.cost.text()
+    bench.bot.mousePress(lengths.plot, Qt.MouseButton.LeftButton, pos=QPoint(lengths.plot.x_of(30), 100))
+    bench.bot.mouseRelease(lengths.plot, Qt.MouseButton.LeftButton)
+    assert abs(lengths.plot.limit() - 30) <= 1
+    assert "lose their whole answer" in lengths.sentence.text()
+    lengths.better.click()
+    bench.press("Use this limit")
+    assert bench.state.recipe.data.max_tokens == lengths.plot.limit() == 128
+    bench.page.tabs.set_value("rows")
+    assert not bench.page.rows.table.isColumnHidden(5)
+    assert int(bench.cell(0, 5)) == int(bench.view.lengths.tokens[0])
+
+
+def test_columns_that_are_not_certain_are_confirmed_before_anything_is_learnt(bench: Bench) -> None:
+    path = bench.write([{"query": f"q{n}", "response text": "x", "reply": f"a{n}"} for n in range(3)])
+    bench.page.open_path(str(path))
+    bench.wait(lambda: bench.view.version is not None)
+    assert bench.page.use.text() == "Confirm the columns"
+    assert bench.view.survey is None
+    answer = bench.page.summary.choices["answer"]
+    assert answer.value() == "reply"
+    choose(answer, "response text")
+    bench.wait(lambda: bench.cell(0, ANSWER) == "x")
+    choose(answer, "reply")
+    bench.wait(lambda: bench.cell(0, ANSWER) == "a0")
+    bench.press("That is right")
+    bench.settle()
+    assert bench.tile("good") == "Can be learnt: 3"
+    bench.page.use.click()
+    bench.wait(lambda: "version-" in bench.state.recipe.data.path)
+    first = json.loads(Path(bench.state.recipe.data.path).read_text(encoding="utf-8").splitlines()[0])
+    assert [turn["role"] for turn in first["messages"]] == ["user", "assistant"]
+    assert first["response text"] == "x"
+
+
+def test_search_shows_the_rows_that_hold_the_words(bench: Bench) -> None:
+    bench.open(bench.write(ROWS))
+    rows = bench.page.rows
+    rows.words.setText("PIRATE who")
+    bench.bot.keyClick(rows.words, Qt.Key.Key_Return)
+    bench.wait(lambda: bench.view.found is not None)
+    assert [bench.cell(row, 0) for row in range(rows.model.rowCount())] == ["2", "3"]
+    bench.bot.keyClick(rows.words, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+    bench.bot.keyClick(rows.words, Qt.Key.Key_Delete)
+    assert rows.model.rowCount() == 5
+
+
+def test_a_survey_is_cancelled_and_the_rows_stay(bench: Bench) -> None:
+    path = bench.folder / "many.jsonl"
+    path.write_text((json.dumps(ROWS[1]) + "\n") * 150_000)
+    bench.page.open_path(str(path))
+    bench.wait(lambda: bench.view.rows is not None and bench.view.rows.is_whole)
+    assert bench.view.survey is None
+    bench.press("Cancel")
+    bench.wait(lambda: not bench.view.busy)
+    assert bench.view.survey is None
+    assert "not been looked through" in bench.texts(bench.page.summary)
+    assert bench.page.rows.model.rowCount() == 150_000
+    assert bench.cell(149_999, 0) == "150,000"
+
+
+def test_a_file_that_is_not_there_or_empty_says_so(bench: Bench) -> None:
+    bench.page.open_path(str(bench.folder / "gone.jsonl"))
+    bench.wait(lambda: bench.view.error)
+    assert "gone.jsonl is not there any more. Choose another file." in bench.texts()
+    assert bench.page.use.text() == "It cannot be read"
+    bench.page.open_path(str(bench.write([], "empty.jsonl")))
+    bench.wait(lambda: "empty" in bench.view.error)
+
+
+def test_a_dropped_file_is_opened_and_remembered(bench: Bench) -> None:
+    path = bench.write(ROWS)
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path))])
+    copy, left, none = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    bench.page.dropEvent(QDropEvent(QPointF(5, 5), copy, mime, left, none))
+    bench.settle()
+    assert bench.view.path == str(path)
+    assert bench.page.view_settings() == {"recent": [str(path)]}
+    bench.page.restore_view({"recent": [1, str(path)]})
+    assert bench.page.view_settings() == {"recent": [str(path)]}
+
+
+def test_good_rows_are_exported_with_those_of_another_set(bench: Bench) -> None:
+    other = bench.write(ROWS[:1], "other.jsonl")
+    bench.open(bench.write(ROWS))
+    out = bench.folder / "out.jsonl"
+    bench.page.export_to(str(out), [str(other)])
+    bench.wait(lambda: bench.notices)
+    kind, words, hint = bench.notices[-1]
+    assert (kind, hint) == ("ok", "1 could not be used and were left out.")
+    assert words == f"5 rows are now in {out}."
+    assert len(out.read_text().splitlines()) == 5
+
+
+class Million:
+    """A million rows that count how many were read."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def __getitem__(self, number: int) -> RawRow:
+        self.read.append(number)
+        return RawRow(number, number + 1, ROWS[0])
+
+
+def test_only_rows_that_can_be_seen_are_read(qtbot: Any) -> None:
+    rows = Million()
+    panel = RowsPanel()
+    qtbot.addWidget(panel)
+    panel.resize(800, 600)
+    panel.show()
+    panel.model.show_rows(RowSource(rows, is_whole=True), None, None, None)  # type: ignore[arg-type]
+    panel.table.scrollToBottom()
+    qtbot.waitUntil(lambda: panel.model.line(999_999) is not None, timeout=WAIT_MS)
+    assert panel.model.index(999_999, PROMPT).data() == HOSTILE
+    assert len(rows.read) <= 4 * BLOCK
+
+
+def test_rows_that_were_scrolled_past_are_not_read_for_nothing(qtbot: Any) -> None:
+    rows = Million()
+    panel = RowsPanel()
+    qtbot.addWidget(panel)
+    panel.model.show_rows(RowSource(rows, is_whole=True), None, None, None)  # type: ignore[arg-type]
+    for place in range(0, 900_000, 1000):
+        panel.model.line(place)
+    last = 899_000
+    qtbot.waitUntil(lambda: panel.model.line(last) is not None, timeout=WAIT_MS)
+    assert len(rows.read) <= 5 * BLOCK

@@ -1,0 +1,247 @@
+"""The rows of a dataset in a table that holds only what can be seen: a million rows scroll like ten."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PySide6.QtCore import QItemSelectionModel, QModelIndex, Qt, Signal
+from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
+from shiboken6 import isValid
+
+from studio.data.formats import Mapping
+from ui import theme
+from ui.bridge import in_background
+from ui.dataset_view import DatasetView, RowLine, RowSource
+from ui.pages.dataset_words import tr
+from ui.widgets.controls import TextField
+from ui.widgets.labels import PlainLabel, plain_tip
+from ui.widgets.messages import EmptyState
+from ui.widgets.numbers import format_int
+from ui.widgets.page import Card
+from ui.widgets.tables import ROLE_ROLE, Column, Index, Rows, TableView
+
+ROW, TURNS, ROLES, PROMPT, ANSWER, TOKENS = range(6)
+BLOCK = 32  # rows that are fetched together
+MOST_BLOCKS, MOST_WANTED = 64, 3
+# Qt numbers pixels with 32 bits, and a row is 40 px high or more.
+MOST_ROWS = 20_000_000
+
+
+class RowsModel(Rows):
+    """Rows by their numbers, fetched a block at a time when they are looked at; the blocks seen last are kept."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        columns = [
+            Column(tr("Row"), True),
+            Column(tr("Turns"), True),
+            Column(tr("Roles")),
+            Column(tr("Question"), stretch=True),
+            Column(tr("Answer"), stretch=True),
+            Column(tr("Tokens"), True),
+        ]
+        super().__init__(columns, parent)
+        self._source: RowSource | None = None
+        self._mapping: Mapping | None = None
+        self._numbers: Sequence[int] = ()
+        self._lengths: Any = None
+        self._blocks: OrderedDict[int, list[RowLine]] = OrderedDict()
+        self._wanted: list[int] = []
+        self._fetching = -1
+
+    def show_rows(
+        self, source: RowSource | None, mapping: Mapping | None, found: list[int] | None, lengths: Any
+    ) -> None:
+        """Show the rows of `source`, or those `found`; `lengths` as `studio.data.lengths` has them."""
+        numbers: Sequence[int] = range(len(source)) if source is not None else ()
+        if found is not None:
+            numbers = [number for number in found if number < len(numbers)]
+        if lengths is not self._lengths:
+            self._lengths = lengths
+            self.dataChanged.emit(self.index(0, TOKENS), self.index(max(self.rowCount() - 1, 0), TOKENS))
+        if (source, mapping) == (self._source, self._mapping) and numbers == self._numbers:
+            return
+        self.beginResetModel()
+        self._source, self._mapping, self._numbers = source, mapping, numbers
+        self._blocks.clear()
+        self._wanted.clear()
+        self._fetching = -1
+        self.endResetModel()
+
+    def number(self, place: int) -> int:
+        """The number in the dataset of the row at a place of the table."""
+        return self._numbers[place]
+
+    def place_of(self, number: int) -> int:
+        """The other way round; -1 if it is not shown."""
+        try:
+            return self._numbers.index(number)
+        except ValueError:
+            return -1
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's own default
+        """How many rows there are."""
+        return 0 if parent.isValid() else min(len(self._numbers), MOST_ROWS)
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """A cell; of a row that is not there yet, an ellipsis."""
+        column = index.column()
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            side = Qt.AlignmentFlag.AlignRight if self.columns[column].numeric else Qt.AlignmentFlag.AlignLeft
+            return side | Qt.AlignmentFlag.AlignVCenter
+        line = self.line(index.row())
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+            return self._text(index.row(), column, line)
+        if line is None:
+            return None
+        if role == Qt.ItemDataRole.ToolTipRole:
+            where = tr("Row {0}, line {1}").format(format_int(line.row + 1), format_int(line.line))
+            return plain_tip(where if column == ROW else self._text(index.row(), column, line))
+        if role == ROLE_ROLE and line.problem:
+            return "bad" if column == PROMPT else None
+        return None
+
+    def _text(self, place: int, column: int, line: RowLine | None) -> str:
+        if column == ROW:
+            return format_int(self.number(place) + 1)
+        if column == TOKENS:
+            return self._tokens(self.number(place))
+        if line is None:
+            return "\u2026" if column == PROMPT else ""
+        if line.problem:
+            return line.problem if column == PROMPT else ""
+        return {TURNS: str(line.num_turns), ROLES: line.roles, PROMPT: line.prompt, ANSWER: line.answer}[column]
+
+    def _tokens(self, number: int) -> str:
+        if self._lengths is None:
+            return ""
+        place = int(np.searchsorted(self._lengths.rows, number))
+        is_there = place < len(self._lengths.rows) and self._lengths.rows[place] == number
+        return format_int(int(self._lengths.tokens[place])) if is_there else "\u2013"
+
+    # --- fetching ----------------------------------------------------------------------------------------------------
+
+    def line(self, place: int) -> RowLine | None:
+        """What is known of the row at a place; asks for it if nothing is."""
+        block = place // BLOCK
+        if block in self._blocks:
+            self._blocks.move_to_end(block)
+            lines = self._blocks[block]
+            return lines[place % BLOCK] if place % BLOCK < len(lines) else None
+        if block == self._fetching:
+            return None
+        # Asked for last, wanted first: what was scrolled past meanwhile is forgotten.
+        self._wanted = [*(other for other in self._wanted if other != block), block][-MOST_WANTED:]
+        self._fetch_next()
+        return None
+
+    def _fetch_next(self) -> None:
+        """One block at a time: two threads that read rows would keep the window from its interpreter."""
+        source = self._source
+        if self._fetching >= 0 or not self._wanted or source is None:
+            return
+        block = self._fetching = self._wanted.pop()
+        numbers = self._numbers
+        fetch = partial(source.lines, numbers[block * BLOCK : (block + 1) * BLOCK], self._mapping)
+        in_background(fetch, partial(self._fetched, numbers, block), lambda _error: self._fetched(numbers, block, []))
+
+    def _fetched(self, numbers: Sequence[int], block: int, lines: list[RowLine]) -> None:
+        if not isValid(self) or numbers is not self._numbers:
+            return
+        self._fetching = -1
+        self._blocks[block] = lines
+        while len(self._blocks) > MOST_BLOCKS:
+            self._blocks.popitem(last=False)
+        first, last = block * BLOCK, min((block + 1) * BLOCK, self.rowCount()) - 1
+        self.dataChanged.emit(self.index(first, 0), self.index(last, TOKENS))
+        self._fetch_next()
+
+
+class RowsPanel(QWidget):
+    """Search, table and what it holds. `row_chosen` carries a row's number, `search_requested` words."""
+
+    row_chosen = Signal(int)
+    search_requested = Signal(str)
+
+    def __init__(self, *, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        name = tr("Search rows")
+        self.words = TextField(placeholder=tr("Search rows (Return)"), icon="magnifying-glass", name=name)
+        self.words.returnPressed.connect(lambda: self.search_requested.emit(self.words.text()))
+        self.words.value_changed.connect(lambda text: None if text else self.search_requested.emit(""))
+        self.model = RowsModel(self)
+        self.table = TableView(tr("Rows"))
+        self.table.setModel(self.model)
+        header = self.table.horizontalHeader()
+        for column, width in ((ROW, 76), (TURNS, 60), (ROLES, 124), (TOKENS, 72)):
+            header.setSectionResizeMode(column, header.ResizeMode.Fixed)
+            header.resizeSection(column, theme.px(width))
+        self.table.selectionModel().currentRowChanged.connect(self._current_changed)
+        self._note = PlainLabel("", "small", "text2", elide=True)
+        sheet = Card()
+        sheet.body.setSpacing(0)
+        layout = sheet.layout()
+        assert layout is not None
+        layout.setContentsMargins(1, theme.px(4), 1, theme.px(8))
+        self._stack = QStackedWidget()
+        self._stack.addWidget(self.table)
+        self._stack.addWidget(EmptyState("magnifying-glass", tr("Nothing matches"), tr("Try fewer or other words.")))
+        sheet.add(self._stack, 1)
+        foot = QVBoxLayout()
+        foot.setContentsMargins(theme.px(16), theme.px(8), theme.px(16), 0)
+        foot.addWidget(self._note)
+        sheet.add(foot)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(theme.px(12))
+        whole.addWidget(self.words)
+        whole.addWidget(sheet, 1)
+
+    def show_view(self, view: DatasetView) -> None:
+        """Show the rows that there are."""
+        self.model.show_rows(view.rows, view.reading, view.found, view.lengths)
+        self.table.setColumnHidden(TOKENS, view.lengths is None)
+        self._stack.setCurrentIndex(1 if view.found is not None and not view.found else 0)
+        self._note.setText(self._note_of(view))
+        if view.wanted_row >= 0 and self.model.rowCount():
+            self._follow(view.wanted_row)
+
+    def set_narrow(self, narrow: bool) -> None:
+        """Where it is narrow, roles give way to texts."""
+        self.table.setColumnHidden(ROLES, narrow)
+
+    def _note_of(self, view: DatasetView) -> str:
+        if view.rows is None:
+            return ""
+        if view.found is not None:
+            return tr("{0} rows hold \u201c{1}\u201d.").format(format_int(len(view.found)), view.words)
+        if view.guess is not None:
+            return tr("The first {0} rows; all of them when the columns are confirmed.").format(
+                format_int(len(view.rows))
+            )
+        if not view.rows.is_whole:
+            return tr("The first {0} rows; the rest as soon as they are found.").format(format_int(len(view.rows)))
+        words = tr("{0} rows.").format(format_int(len(view.rows)))
+        if len(view.rows) > MOST_ROWS:
+            words += " " + tr("The first {0} are listed; search finds the others.").format(format_int(MOST_ROWS))
+        if view.survey is not None and view.survey.num_good:
+            turns = view.survey.turns
+            words += " " + tr("Turns: median {0}, at most {1}.").format(turns.p50, turns.max)
+            words += " " + ", ".join(f"{role} {format_int(count)}" for role, count in view.survey.roles.items()) + "."
+        return words
+
+    def _follow(self, number: int) -> None:
+        place = self.model.place_of(number)
+        if place < 0 or self.table.currentIndex().row() == place:
+            return
+        flag = QItemSelectionModel.SelectionFlag
+        index = self.model.index(place, 0)
+        self.table.selectionModel().setCurrentIndex(index, flag.ClearAndSelect | flag.Rows)
+        self.table.scrollTo(index)
+
+    def _current_changed(self, index: QModelIndex, _before: QModelIndex) -> None:
+        if index.isValid():
+            self.row_chosen.emit(self.model.number(index.row()))

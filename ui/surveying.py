@@ -1,0 +1,342 @@
+"""The dataset that is looked at: reading and hashing in the background, all long work in processes of its own.
+
+Nothing here holds the interpreter's lock for long, so that the window stays quick however large the file is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from PySide6.QtCore import QObject
+
+from studio.data.examine import Options
+from studio.data.lengths import Lengths
+from studio.data.row_table import open_table
+from studio.errors import StudioError
+from studio.places import Workspace
+from studio.recipe.fields import replaced
+from studio.runs import events as e
+from studio.runs.dataset_jobs import LOOKING, Survey
+from studio.runs.jobs import failure
+from ui.bridge import in_background
+from ui.dataset_files import Opened, columns_of, first_look, look_at_version, remember_mapping, undone
+from ui.dataset_view import DatasetView, RowSource
+from ui.looking import Looking
+from ui.state import AppState
+from ui.training_thread import TrainingThread
+
+_BUSY = {
+    "survey": "opening",
+    "mend": "mending",
+    "lengths": "measuring",
+    "search": "searching",
+    "export-rows": "writing",
+}
+
+
+@dataclass
+class _Work:
+    """A job in a process of its own, and the dataset that it is for."""
+
+    kind: str
+    view: DatasetView
+    is_opening_table: bool = False
+    then_use: bool = False
+
+
+class Surveying(QObject):
+    """Answers `dataset_requested`: each verb is a method below, with its value."""
+
+    def __init__(
+        self, workspace: Workspace, state: AppState, thread: TrainingThread, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._workspace, self._state, self._thread = workspace, state, thread
+        self._work: dict[str, _Work] = {}
+        self._looking = Looking(workspace, state, thread, self)
+        self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
+            "cancel": self._cancel,
+            "survey": self._look_through,
+            "guess": self._guess,
+            "confirm": self._confirm,
+            "base": self._choose_base,
+            "show": self._looking.show,
+            "search": self._search,
+            "measure": self._measure,
+            "mend": self._mend,
+            "undo": partial(self._go_back, forward=False),
+            "redo": partial(self._go_back, forward=True),
+            "use": self._use,
+            "export": self._export,
+        }
+        state.dataset_requested.connect(self._answer)
+        thread.job_event.connect(self._on_job_event)
+
+    def close(self) -> None:
+        """Nobody will look at the answers any more."""
+        for key in self._work:
+            self._thread.cancel_job(key)
+        self._looking.close()
+        if self._state.dataset is not None and self._state.dataset.rows is not None:
+            self._state.dataset.rows.close()
+
+    def _answer(self, verb: str, value: object) -> None:
+        view = self._state.dataset
+        if verb == "open":
+            self._open(str(value))
+        elif view is not None:
+            self._verbs[verb](view, value)
+
+    def _changed(self) -> None:
+        self._state.dataset_changed.emit()
+
+    def _is_shown(self, view: DatasetView) -> bool:
+        return self._state.dataset is view
+
+    # --- opening -----------------------------------------------------------------------------------------------------
+
+    def _open(self, path: str) -> None:
+        before = self._state.dataset
+        if before is not None:
+            self._cancel(before, None)
+            self._looking.close()
+            self._let_go(before)
+        view = DatasetView(str(Path(path).expanduser().absolute()), busy="opening")
+        self._state.dataset = view
+        self._changed()
+        in_background(
+            partial(first_look, Path(view.path)), partial(self._seen_first, view), partial(self._failed, view)
+        )
+
+    def _seen_first(self, view: DatasetView, opened: Opened) -> None:
+        if self._is_shown(view):
+            self._take(view, opened)
+            self._look_at_version(view)
+
+    def _look_at_version(self, view: DatasetView, change: Callable[[], None] = lambda: None) -> None:
+        """`change` the versions, then find out which is in force, and look through it."""
+
+        def look() -> Opened:
+            change()
+            return look_at_version(self._workspace, Path(view.path))
+
+        view.busy = view.busy or "opening"
+        self._changed()
+        in_background(look, partial(self._seen_version, view), partial(self._failed, view))
+
+    def _seen_version(self, view: DatasetView, opened: Opened) -> None:
+        if not self._is_shown(view):
+            return
+        view.busy = ""
+        view.survey = view.lengths = view.found = view.shown = None
+        view.words = view.measured_for = ""
+        view.wanted_row = -1
+        self._looking.close()
+        self._take(view, opened)
+        if view.guess is None:
+            self._look_through(view, None)
+
+    def _take(self, view: DatasetView, opened: Opened) -> None:
+        self._let_go(view)
+        view.rows = RowSource(opened.first_rows, is_whole=False)
+        view.size_bytes, view.detection, view.mapping = opened.size_bytes, opened.detection, opened.mapping
+        view.version, view.can_redo, view.steps = opened.version, opened.can_redo, list(opened.steps)
+        view.columns = columns_of(opened.first_rows)
+        view.error = view.hint = ""
+        self._changed()
+
+    def _let_go(self, view: DatasetView) -> None:
+        if view.rows is not None:
+            in_background(view.rows.close, lambda _: None, self._tell)
+
+    def _guess(self, view: DatasetView, mapping: Any) -> None:
+        """Read the first rows in another way; nothing is decided by that."""
+        if view.detection is not None:
+            view.detection = replace(view.detection, mapping=mapping)
+            self._changed()
+
+    def _confirm(self, view: DatasetView, mapping: Any) -> None:
+        change = partial(remember_mapping, self._workspace, Path(view.path), mapping)
+        self._look_at_version(view, change)
+
+    def _go_back(self, view: DatasetView, _value: object, *, forward: bool) -> None:
+        if not view.busy:
+            self._look_at_version(view, partial(undone, self._workspace, Path(view.path), forward=forward))
+
+    # --- work in processes -------------------------------------------------------------------------------------------
+
+    def _begin(self, view: DatasetView, kind: str, arguments: dict[str, object], *, then_use: bool = False) -> None:
+        key = uuid4().hex
+        self._work[key] = _Work(kind, view, then_use=then_use)
+        view.busy, view.done, view.total, view.error, view.hint = _BUSY[kind], 0, 0, "", ""
+        self._thread.start_job(key, kind, {**arguments, "mapping": vars(view.mapping) if view.mapping else None})
+        self._changed()
+
+    def _cancel(self, view: DatasetView, _value: object) -> None:
+        for key, work in self._work.items():
+            if work.view is view:
+                self._thread.cancel_job(key)
+
+    def _look_through(self, view: DatasetView, _value: object) -> None:
+        data, training = self._state.recipe.data, self._state.recipe.training
+        split = Options(fraction=data.validation_fraction, seed=training.seed, group_by=data.group_by)
+        self._begin(view, "survey", {"data": str(_path(view)), "options": vars(split)})
+
+    def _search(self, view: DatasetView, words: Any) -> None:
+        view.words = str(words).strip()
+        for key, work in self._work.items():
+            if work.view is view and work.kind == "search":
+                self._thread.cancel_job(key)
+        if view.words:
+            self._begin(view, "search", {"data": str(_path(view)), "words": view.words})
+        else:
+            view.found = None
+            self._changed()
+
+    def _measure(self, view: DatasetView, _value: object) -> None:
+        base = self._looking.base(view)
+        if base is None or view.busy:
+            return
+        data = self._state.recipe.data
+        arguments = {"base": str(base.path), "data": str(_path(view)), "train_on": data.train_on}
+        self._begin(view, "lengths", {**arguments, "max_tokens": data.max_tokens})
+        view.measured_for = base.id
+
+    def _mend(self, view: DatasetView, names: Any) -> None:
+        if not view.busy:
+            self._begin(view, "mend", {"source": view.path, "names": list(names)})
+
+    def _export(self, view: DatasetView, value: Any) -> None:
+        """`value` is the new file, and the other sets to be merged in."""
+        out, others = value
+        if not view.busy:
+            self._begin(view, "export-rows", {"out": out, "paths": [str(_path(view)), *others]})
+
+    def _use(self, view: DatasetView, _value: object) -> None:
+        """Put the version in force into the recipe. Training reads no mapping: mapped rows are written as messages first."""
+        if view.mapping is not None and not view.busy:
+            self._begin(view, "mend", {"source": view.path, "names": ["messages"]}, then_use=True)
+        elif view.mapping is None:
+            self._state.recipe_edited.emit(replaced(self._state.recipe, "data.path", str(_path(view))))
+            self._state.page_requested.emit("train")
+
+    def _choose_base(self, view: DatasetView, base: Any) -> None:
+        view.base, view.lengths, view.measured_for = str(base), None, ""
+        self._looking.close()
+        row, view.shown = view.wanted_row, None
+        self._changed()
+        if row >= 0:
+            self._looking.show(view, row)
+
+    # --- what comes of it --------------------------------------------------------------------------------------------
+
+    def _on_job_event(self, key: str, event: e.Event) -> None:
+        work = self._work.get(key)
+        if work is None:
+            return
+        if isinstance(event, e.ENDINGS):
+            del self._work[key]
+        if not self._is_shown(work.view):
+            return
+        error = failure(event)
+        if isinstance(event, e.Progressed):
+            self._progressed(work, event)
+        elif isinstance(event, e.Finished):
+            self._finished(work, event.result)
+        elif isinstance(event, e.Died) and event.signal == "SIGTERM":
+            self._rest(work.view)
+        elif error is not None:
+            self._refused(work, error)
+
+    def _progressed(self, work: _Work, event: e.Progressed) -> None:
+        view = work.view
+        if work.kind != "lengths":
+            view.busy = event.what
+        view.done, view.total = event.done, event.total
+        if event.what == LOOKING and view.rows is not None and not view.rows.is_whole and not work.is_opening_table:
+            work.is_opening_table = True
+            open_rows = partial(open_table, self._workspace, _path(view))
+            in_background(open_rows, partial(self._rows_opened, view, view.version), partial(self._failed, view))
+        self._changed()
+
+    def _rows_opened(self, view: DatasetView, version: object, table: Any) -> None:
+        if not self._is_shown(view) or view.version is not version:
+            table.close()
+            return
+        self._let_go(view)
+        view.rows = RowSource(table, is_whole=True)
+        self._changed()
+
+    def _finished(self, work: _Work, result: dict[str, Any]) -> None:
+        view, version = work.view, work.view.version
+        failed = partial(self._failed, view)
+        match work.kind:
+            case "survey":
+                load = partial(Survey.load, Path(result["survey"]))
+                in_background(load, partial(self._keep, view, version, "survey"), failed)
+            case "lengths":
+                view.num_refused = result["num_refused"]
+                load_lengths = partial(Lengths.load, Path(result["lengths"]))
+                in_background(load_lengths, partial(self._keep, view, version, "lengths"), failed)
+            case "search":
+                self._keep(view, version, "found", result["rows"])
+            case "mend":
+                self._mended(view, result, then_use=work.then_use)
+            case _:
+                words = self.tr("{0} rows are now in {1}.").format(f"{result['num_rows']:,}", result["path"])
+                left_out = result["num_left_out"]
+                hint = self.tr("{0} could not be used and were left out.").format(left_out) if left_out else ""
+                self._state.noticed.emit("ok", words, hint)
+                self._rest(view)
+
+    def _mended(self, view: DatasetView, result: dict[str, Any], *, then_use: bool) -> None:
+        num_changed, num_removed = (sum(result[name].values()) for name in ("changed", "removed"))
+        words = self.tr("Rows: {0} changed, {1} left out. Your file is as it was.")
+        self._state.noticed.emit("ok", words.format(f"{num_changed:,}", f"{num_removed:,}"), "")
+        if not then_use:
+            self._look_at_version(view)
+            return
+
+        def seen(opened: Opened) -> None:
+            self._seen_version(view, opened)
+            if self._is_shown(view):
+                self._use(view, None)
+
+        in_background(partial(look_at_version, self._workspace, Path(view.path)), seen, partial(self._failed, view))
+
+    def _keep(self, view: DatasetView, version: object, name: str, value: object) -> None:
+        """Something is known now, unless it is of a version that is no longer in force."""
+        if view.version is version:
+            setattr(view, name, value)
+        self._rest(view)
+
+    def _rest(self, view: DatasetView) -> None:
+        going_on = [work.kind for work in self._work.values() if work.view is view]
+        view.busy = _BUSY[going_on[0]] if going_on else ""
+        view.done = view.total = 0
+        self._changed()
+
+    def _refused(self, work: _Work, error: StudioError) -> None:
+        if work.kind == "survey":
+            self._failed(work.view, error)
+        else:
+            self._tell(error)
+            self._rest(work.view)
+
+    def _failed(self, view: DatasetView, error: StudioError) -> None:
+        if self._is_shown(view):
+            view.busy, view.error, view.hint = "", error.message, error.hint
+            self._changed()
+
+    def _tell(self, error: StudioError) -> None:
+        self._state.noticed.emit("bad", error.message, error.hint)
+
+
+def _path(view: DatasetView) -> Path:
+    """Of the version in force."""
+    return view.version.path if view.version is not None else Path(view.path)
