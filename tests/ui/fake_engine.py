@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class FakeEngine:
         self.inbox = w.wish_file(session / "wishes.jsonl")
         self.news = e.event_file(session / "events.jsonl")
         self.attendants: list[w.Attend] = []
+        self.unheard: deque[w.Wish] = deque()
         self.released = False
 
     def serve(self) -> None:
@@ -68,7 +70,9 @@ class FakeEngine:
         files.write_json(self.session.parent / CURRENT, current)
         self.news.post(e.EngineReady(pid=pid, process_started=started, device=self.device))
         while not self.released:
-            for wish in self.inbox.read():
+            self.unheard += self.inbox.read()
+            while self.unheard:
+                wish = self.unheard.popleft()
                 match wish:
                     case w.Release():
                         self.released = True
@@ -102,7 +106,7 @@ class FakeEngine:
         while name == "long" or step < 3:
             step += 1
             self.news.post(e.FitTestProgressed(test=wish.test, phase="training", step=min(step, 3)))
-            heard = self.inbox.read()
+            heard = self.heard()
             self.released = any(isinstance(other, w.Release) for other in heard)
             if self.released or any(isinstance(other, w.Hush) and other.ask == wish.test for other in heard):
                 self.news.post(e.FitTestStopped(test=wish.test))
@@ -155,8 +159,14 @@ class FakeEngine:
             PAUSE.wait(0.01)
         events.post(e.Finished(run=run.id, adapter=""))
 
+    def heard(self) -> list[w.Wish]:
+        """What was wished since somebody listened last, also in the same breath as what is being done."""
+        found = [*self.unheard, *self.inbox.read()]
+        self.unheard.clear()
+        return found
+
     def ending(self, step: int) -> e.Event | None:
-        for wish in self.inbox.read():
+        for wish in self.heard():
             match wish:
                 case w.Stop(save=save):
                     return e.Stopped(step=step, saved=save)
