@@ -109,12 +109,25 @@ def start_engine(workspace: Workspace, device: str) -> Engine:
     return engine
 
 
+class _MissedError(EngineError):
+    """The device was taken when our engine came up, and whoever held it is gone since, or has not said yet who it is."""
+
+
 def _spawn(workspace: Workspace, device: str) -> Engine:
-    session = new_session(workspace, device)
+    deadline = time.monotonic() + _START_SECONDS
     pid, process_started = own_start()
-    w.wish_file(session / "wishes.jsonl").post(w.Attend(pid=pid, process_started=process_started))
-    process = spawn_python(["studio.engine", "serve", device, str(session)], session / "log.txt", workspace)
-    return await_engine(workspace, device, session, process)
+    while True:
+        session = new_session(workspace, device)
+        w.wish_file(session / "wishes.jsonl").post(w.Attend(pid=pid, process_started=process_started))
+        process = spawn_python(["studio.engine", "serve", device, str(session)], session / "log.txt", workspace)
+        try:
+            return await_engine(workspace, device, session, process)
+        except _MissedError:
+            if time.monotonic() > deadline:
+                raise
+            engine = running_engine(workspace, device)
+            if engine is not None:
+                return engine
 
 
 def new_session(workspace: Workspace, device: str) -> Path:
@@ -140,7 +153,8 @@ def await_engine(workspace: Workspace, device: str, session: Path, process: subp
         pause.wait(0.02)
     process.kill()
     process.wait()
-    raise EngineError(
+    kind = _MissedError if process.returncode == EXIT_BUSY else EngineError
+    raise kind(
         f"The engine did not start (exit code {process.returncode}).",
         f"Its log says why: {session / 'log.txt'}. `python3 packaging/bootstrap.py repair` mends the installation.",
     )
