@@ -48,7 +48,7 @@ def test_from_an_empty_workspace_to_a_chat_with_the_result(open_window, workspac
     assert losses[-1][1] < losses[0][1]
     hand.shot("4-finished")
 
-    hand.press("Chat with it")
+    hand.press("Compare with base")
     hand.until(lambda: state.adapter("pirate"), "the library to have the adapter")
     ask(hand, "Why is the sky blue?")
     hand.until(lambda: len(answers(hand)) == 2, "two answers", 240)
