@@ -38,6 +38,7 @@ from studio.runs.engine import CURRENT, EXIT_BUSY, hand_on
 from studio.runs.folder import RunFolder
 from studio.runs.processes import is_alive, own_start
 from studio.runs.rescue import rescue
+from studio.runs.sweep import is_old
 
 IDLE_SECONDS = 0.02
 ATTENDANCE_SECONDS = 1.0
@@ -67,7 +68,8 @@ def lease(workspace: Workspace, device: str, session: Path) -> Iterator[None]:
         news = e.event_file(session / "events.jsonl")
         news.post(e.EngineReady(pid=pid, process_started=process_started, device=device))
         for old in home.iterdir():
-            if old.is_dir() and old != session:
+            # A young one may be that of an engine which is coming up, only to find that it came too late.
+            if old.is_dir() and old != session and is_old(old):
                 files.remove(old)
         yield
 

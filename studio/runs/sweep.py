@@ -35,12 +35,12 @@ def sweep(workspace: Workspace) -> list[Path]:
         _end_orphan(job)
     idle = [job for job in _folders(workspace.jobs) if not _is_at_work(job)]
     found = [*_sessions(workspace), *(path for job in idle for path in _half_made(job))]
-    found += [job for job in idle if _is_old(job, JOBS_KEPT_SECONDS)]
+    found += [job for job in idle if is_old(job, JOBS_KEPT_SECONDS)]
     # Files and run folders are written within seconds; bases and exports take longer, but are made by jobs alone.
     places = [workspace.root, workspace.recipes, workspace.runs]
     if len(idle) == len(_folders(workspace.jobs)):
         places += [workspace.bases, workspace.exports]
-    found += [path for place in places for path in files.leftovers(place) if _is_old(path)]
+    found += [path for place in places for path in files.leftovers(place) if is_old(path)]
     return [path for path in dict.fromkeys(found) if _removed(path)]
 
 
@@ -48,7 +48,7 @@ def _sessions(workspace: Workspace) -> list[Path]:
     """Those of devices that no engine holds: one that comes up clears its own device's."""
     found = []
     for home in _folders(workspace.root / "engine"):
-        old = [path for path in _folders(home) if _is_old(path)]
+        old = [path for path in _folders(home) if is_old(path)]
         try:
             # Held for a moment, and only where there is something: an engine that starts just now would be sent away.
             with FileLock(home / "lock", timeout=0) if old else contextlib.nullcontext():
@@ -85,14 +85,15 @@ def _is_at_work(job: Path) -> bool:
         worker = files.read_json(job / PROCESS)["worker"]
         return is_alive(int(worker[0]), float(worker[1]))
     except (OSError, DamagedError, KeyError, TypeError, ValueError, IndexError):
-        return not _is_old(job)
+        return not is_old(job)
 
 
 def _folders(place: Path) -> list[Path]:
     return [path for path in place.iterdir() if path.is_dir() and not path.is_symlink()] if place.is_dir() else []
 
 
-def _is_old(path: Path, seconds: float = YOUNG_SECONDS) -> bool:
+def is_old(path: Path, seconds: float = YOUNG_SECONDS) -> bool:
+    """Whether nothing was made in a folder, or written to a file, for so long."""
     try:
         return time.time() - path.stat().st_mtime > seconds
     except FileNotFoundError:
