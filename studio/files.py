@@ -353,6 +353,16 @@ def _disk_full(folder: Path, needs_bytes: int) -> DiskFullError:
     )
 
 
+def readable_seconds(seconds: float) -> str:
+    """`75.2` as `1 min 15 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 def readable_bytes(count: float) -> str:
     """`1234567` as `1.2 MB`; decimal units, as shops and `df -H` use them."""
     for unit in ("bytes", "kB", "MB", "GB"):

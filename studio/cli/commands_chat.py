@@ -12,9 +12,10 @@ from studio.chat.sampling import MAX_SEED, MAX_TEMPERATURE, MAX_TOKENS, Sampling
 from studio.chat.session import Lane, Session
 from studio.cli.asking import Question, ask
 from studio.cli.follow import engine_for
-from studio.cli.output import Output, readable_seconds
+from studio.cli.output import Output
 from studio.cli.parser import Commands, add_command, number, whole_number
 from studio.errors import AdapterError, StudioError
+from studio.files import readable_seconds
 from studio.library import shelf
 from studio.memory.device import choose_device
 from studio.models.bases import Base, find_base

@@ -14,9 +14,10 @@ from studio.cli.commands_bases import import_base
 from studio.cli.commands_merge import run_merge
 from studio.cli.commands_train import follow_from_here, refuse_if_busy
 from studio.cli.follow import engine_for
-from studio.cli.output import Output, readable_seconds
+from studio.cli.output import Output
 from studio.cli.parser import Commands, add_command, whole_number
 from studio.errors import BaseModelError, StudioError
+from studio.files import readable_seconds
 from studio.library import shelf
 from studio.memory.device import choose_device
 from studio.models.bases import Base, find_base

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from studio.cli.follow import POLL_SECONDS, InternalError, Interrupts, engine_for
-from studio.cli.output import Output, readable_seconds, table
+from studio.cli.output import Output, table
 from studio.cli.parser import Commands, add_command
 from studio.errors import EngineError, StudioError
-from studio.files import readable_bytes
+from studio.files import readable_bytes, readable_seconds
 from studio.memory.device import choose_device
 from studio.places import Workspace
 from studio.recipe.toml import load

@@ -7,9 +7,10 @@ import threading
 from typing import Any
 
 from studio.cli.follow import POLL_SECONDS
-from studio.cli.output import Output, readable_seconds, table
+from studio.cli.output import Output, table
 from studio.cli.parser import Commands, add_command, whole_number
 from studio.errors import DamagedError, EngineError, NotFoundError
+from studio.files import readable_seconds
 from studio.library.promote import promote
 from studio.places import Workspace
 from studio.runs import wishes as w

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
 
-from studio.cli.output import Output, ProgressBar, readable_seconds
+from studio.cli.output import Output, ProgressBar
 from studio.errors import DiskFullError, DivergedError, EngineError, StudioError
-from studio.files import readable_bytes
+from studio.files import readable_bytes, readable_seconds
 from studio.memory.device import is_busy
 from studio.places import Workspace
 from studio.runs import events as e

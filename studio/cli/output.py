@@ -99,16 +99,6 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def readable_seconds(seconds: float) -> str:
-    """`75.2` as `1 min 15 s`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def _write(stream: TextIO, text: str) -> None:
     stream.write(text + "\n")
     stream.flush()

@@ -15,6 +15,7 @@ from typing import Any
 
 from studio import files
 from studio.errors import DamagedError
+from studio.files import readable_seconds
 from studio.places import Workspace
 from studio.recipe.fields import FIELDS, get
 from studio.recipe.recipe import Recipe
@@ -173,7 +174,7 @@ def _estimated(state: RunState) -> int | None:
 def _told(line: Line) -> list[str]:
     """What there is to say of a run, in sentences."""
     steps = f"{line.step:,}" + (f" of {line.num_steps:,}" if line.num_steps else "")
-    told = [f"{steps} steps in {_duration(line.seconds)}"]
+    told = [f"{steps} steps in {readable_seconds(line.seconds)}"]
     if line.first_loss is not None and line.last_loss is not None:
         told.append(f"Loss {line.first_loss:.3f} at first, {line.last_loss:.3f} at last, {line.best_loss:.3f} at best")
     if line.evaluation is not None:
@@ -198,7 +199,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     return (
         line.name,
         line.ending,
-        _duration(line.seconds),
+        readable_seconds(line.seconds),
         f"{line.step:,}" + (f" of {line.num_steps:,}" if line.num_steps else ""),
         f"{line.last_loss:.3f}" if line.last_loss is not None else "",
         f"{line.evaluation:.3f}" if line.evaluation is not None else "",
@@ -246,15 +247,6 @@ def _plain(text: str) -> str:
 
 def _clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _counted(count: int, what: str) -> str:

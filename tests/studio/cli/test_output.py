@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from studio.cli.follow import RunReporter
-from studio.cli.output import Output, ProgressBar, readable_seconds, table
+from studio.cli.output import Output, ProgressBar, table
+from studio.files import readable_seconds
 from studio.runs import events as e
 
 
