@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 RANK, ALPHA, LEARNING_RATE, MAX_TOKENS, SEED = 16, 32, 2e-4, 512, 42
+_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def ours(options: argparse.Namespace, folder: Path) -> Result:
     )
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     desk = Desk(device)
-    desk.lay_base(find_base(workspace, options.base), recipe.base)
+    loaded, _ = desk.lay_base(find_base(workspace, options.base), recipe.base)
     run = create_run(workspace, recipe, device="cuda-0" if device.type == "cuda" else "cpu")
-    before = _held(device)
+    before = _held(device, loaded.model)
     reset_peaks(device)
     steps: list[e.StepTaken] = []
     peaks = [0]
@@ -132,7 +133,7 @@ def trl(options: argparse.Namespace, folder: Path, best: bool) -> Result:
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     loaded = load_base(find_base(Workspace(Path(options.home)), options.base).path, Base(id=options.base), device)
     rows = _in_our_order(options, loaded.tokenizer)
-    before = _held(device)
+    before = _held(device, loaded.model)
     reset_peaks(device)
     times: list[float] = []
     answers: list[int] = []
@@ -201,13 +202,20 @@ def _in_our_order(options: argparse.Namespace, tokenizer: Any) -> list[dict[str,
     ]
 
 
-def _held(device: Any) -> int:
-    """Bytes in use once what loading has left over is given back: else one contestant would work in the other's leavings."""
+def _held(device: Any, base: Any) -> int:
+    """Bytes in use once all of the base is in memory, and what loading has left over is given back.
+
+    Embeddings are pages of their file until something reads them: those of a base that "is loaded" would else be counted as the
+    first step's, for every contestant alike.
+    """
     import psutil
     import torch
 
     from studio.engine.measure import give_back_unused
 
+    if device.type == "cpu":
+        for parameter in base.parameters():
+            parameter.detach().flatten().view(torch.uint8)[::_PAGE_BYTES].sum()
     gc.collect()
     give_back_unused(device)
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
