@@ -29,7 +29,7 @@ class Drafting(QObject):
         super().__init__(parent)
         self._workspace, self._state = workspace, state
         self._bases: dict[str, facts.BaseFacts] = {}
-        self._data: dict[tuple[str, int, int], DataView] = {}
+        self._data: dict[facts.DataStamp, DataView] = {}
         self._asked_base = ""
         self._asked_data = ""
         self._drafted: Recipe | None = None
@@ -127,13 +127,13 @@ class Drafting(QObject):
             return  # typed on meanwhile
         known = dict(self._data)
 
-        def look() -> tuple[tuple[str, int, int], DataView]:
-            stamp = facts.data_stamp(path)
-            return stamp, known.get(stamp) or facts.look_at_data(path)
+        def look() -> tuple[facts.DataStamp, DataView]:
+            stamp = facts.data_stamp(self._workspace, path)
+            return stamp, known.get(stamp) or facts.look_at_data(self._workspace, path)
 
         in_background(look, self._data_seen, self._tell)
 
-    def _data_seen(self, found: tuple[tuple[str, int, int], DataView]) -> None:
+    def _data_seen(self, found: tuple[facts.DataStamp, DataView]) -> None:
         stamp, view = found
         if stamp[1]:
             self._data[stamp] = view

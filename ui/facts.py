@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from studio.data import rows
+from studio.data.chosen import choose
 from studio.data.survey import survey as survey_data
 from studio.errors import BaseModelError, Problem, RecipeError, StudioError
 from studio.library.adapter import Adapter
@@ -32,6 +33,7 @@ from ui.state import DataView, PastPeak, RunView
 _log = logging.getLogger(__name__)
 PIRATE = "examples/pirate.jsonl"
 MAX_PROBLEMS_SHOWN = 100
+DataStamp = tuple[str, int, int, int]
 TOKENS_PER_TURN = 16  # what a chat template puts around one message, generously
 
 
@@ -186,20 +188,23 @@ def look_at_base_facts(bases: Iterable[Base]) -> dict[str, ModelFacts]:
     return found
 
 
-def data_stamp(path: str) -> tuple[str, int, int]:
-    """What tells whether a dataset changed: where it is, its time (ns) and its bytes; zeros if it is not there."""
+def data_stamp(workspace: Workspace, path: str) -> DataStamp:
+    """What tells whether a dataset, or how one is read, changed: where it is, its time (ns) and its bytes, zeros if it is not
+    there, and when last a mapping was confirmed (ns)."""
     try:
         found = toml.resolve_data(path, None)
         status = found.stat()
     except (StudioError, OSError):
-        return path, 0, 0
-    return str(found), status.st_mtime_ns, status.st_size
+        return path, 0, 0, 0
+    confirmed = workspace.mappings.stat().st_mtime_ns if workspace.mappings.is_dir() else 0
+    return str(found), status.st_mtime_ns, status.st_size, confirmed
 
 
-def look_at_data(path: str) -> DataView:
+def look_at_data(workspace: Workspace, path: str) -> DataView:
     """Read and survey the whole dataset. Never raises."""
     try:
-        dataset = rows.read(toml.resolve_data(path, None))
+        chosen = choose(workspace, toml.resolve_data(path, None))
+        dataset = rows.read(chosen.path, chosen.mapping)
     except StudioError as error:
         return DataView(path, error=error.message, hint=error.hint)
     except OSError as error:

@@ -11,6 +11,7 @@ from studio.cli.follow import follow_job
 from studio.cli.output import Output
 from studio.cli.parser import Commands, UsageError, add_command, number, whole_number
 from studio.data.canonical import exported, write_rows
+from studio.data.chosen import unsure
 from studio.data.conversation import RowProblem
 from studio.data.detection import Detection, detect
 from studio.data.examine import Options, Pairs, Report, examine
@@ -139,13 +140,7 @@ def _progress(output: Output) -> Any:
 def _refusal(path: Path, report: Report, detection: Detection) -> DataError:
     if detection.mapping is None:
         return nothing_to_train_on(path, report.problems, report.num_rows)
-    told = {what: column for what, column in vars(detection.mapping).items() if isinstance(column, str) and column}
-    defaults = vars(Mapping())
-    words = " ".join(f"--map {what}={column!r}" for what, column in told.items() if defaults[what] != column)
-    return DataError(
-        f"{path.name}: which column is what cannot be told for certain: {detection.reason.removesuffix('; please confirm')}.",
-        f"If that is right, confirm it with: {words}",
-    )
+    return unsure(path, detection)
 
 
 def _document(report: Report, detection: Detection, mapping: Mapping | None) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 from peft import PeftModel
 
 from studio import files
-from studio.data.opening import sha256
 from studio.engine.attention import prefer_varlen
 from studio.engine.batches import Layout, Schedule
 from studio.engine.checkpointing import blocks, checkpoint_layers
@@ -138,11 +137,12 @@ def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: P
     everything = encoded_rows(
         workspace,
         job.data,
-        job.data_sha256 or sha256(job.data),
+        job.data_sha256,
         coder,
         recipe.data.max_tokens,
         progress,
         recipe.data.group_by,
+        job.mapping,
     )
     encoded, held_out = everything.split(recipe.data.validation_fraction, recipe.training.seed)
     if not encoded.examples:
