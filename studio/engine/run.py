@@ -132,7 +132,7 @@ def load(
 def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: Progress) -> tuple[Material, Encoded]:
     """Read, encode and split the rows. Raises `DataError` if nothing is left to learn."""
     recipe, tokenizer = job.recipe, loaded.tokenizer
-    need_template(tokenizer)
+    need_template(tokenizer.chat_template)
     coder = Coder.of(tokenizer, recipe.data.train_on)
     everything = encoded_rows(
         workspace,

@@ -59,10 +59,26 @@ def render(tokenizer: Any, turns: Sequence[dict[str, str]], answer_next: bool) -
     return str(text)
 
 
-def need_template(tokenizer: Any) -> None:
+def need_template(template: str | None) -> None:
     """Raise `BaseModelError` if the base cannot render chats."""
-    if not tokenizer.chat_template:
+    if not template:
         raise BaseModelError("This base has no chat template.", "Choose an instruction-tuned base.")
+
+
+def told_of(tokenizer: Any) -> dict[str, Any]:
+    """All that decides how a fast tokenizer of transformers encodes, but for what is to be learnt. `template` may be None.
+
+    Truncation and padding are not taken over.
+    """
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return {
+        "template": tokenizer.get_chat_template() if tokenizer.chat_template else None,
+        "special_tokens": tokenizer.special_tokens_map,
+        "special_ids": sorted({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}),
+        "split_special_tokens": tokenizer.split_special_tokens,
+        "tokenizer": tokenizer.backend_tokenizer.to_str(),
+    }
 
 
 class Coder:
@@ -84,21 +100,8 @@ class Coder:
 
     @classmethod
     def of(cls, tokenizer: Any, train_on: str) -> Coder:
-        """From a fast tokenizer of transformers with a chat template. Truncation and padding are not taken over."""
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
-        return cls(
-            json.dumps(
-                {
-                    "train_on": train_on,
-                    "template": tokenizer.get_chat_template(),
-                    "special_tokens": tokenizer.special_tokens_map,
-                    "special_ids": sorted({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}),
-                    "split_special_tokens": tokenizer.split_special_tokens,
-                    "tokenizer": tokenizer.backend_tokenizer.to_str(),
-                }
-            )
-        )
+        """From a fast tokenizer of transformers with a chat template."""
+        return cls(json.dumps({"train_on": train_on, **told_of(tokenizer)}))
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -134,6 +137,10 @@ class Coder:
         if isinstance(draft, DataError):
             raise draft
         return self._control.let_go(draft.text)
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """What each token stands for; part of a letter is shown as U+FFFD."""
+        return [self._tokenizer.decode([number], skip_special_tokens=False) for number in ids]
 
     def _finished(self, draft: _Draft | DataError, row: int, codes: Iterator[Encoding]) -> Example | DataError:
         if isinstance(draft, DataError):

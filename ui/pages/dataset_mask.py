@@ -69,7 +69,8 @@ class MaskCard(Card):
             self._empty.set_text(tr("No row chosen"), tr("Choose a row to see each of its tokens."))
         elif shown is None:
             self._empty.set_text(
-                tr("One moment"), tr("The base's tokenizer is asked. Loading it for the first row takes some seconds.")
+                tr("One moment"),
+                tr("The base's tokenizer is asked. For a base that is new here that takes some seconds."),
             )
         else:
             self._empty.set_text(tr("This row cannot be shown"), f"{shown.error} {shown.hint}".strip())
