@@ -30,6 +30,7 @@ from studio.memory.ladder import applied
 from studio.models.bases import Base, find_base
 from studio.models.facts import ModelFacts
 from studio.models.remote import find_facts
+from studio.models.templates import OFFERED, OWN
 from studio.places import Workspace
 from studio.recipe.recipe import Recipe
 from studio.runs.jobs import start_job
@@ -61,6 +62,12 @@ def register(commands: Commands) -> None:
         help="cut rows there, with --base (default: %(default)s)",
     )  # fmt: skip
     data.add_argument("--train-on", choices=("assistant", "last_answer", "everything"), default="assistant")
+    data.add_argument(
+        "--template",
+        choices=(OWN, *OFFERED),
+        default=OWN,
+        help="how chats are written out for a base that has no template",
+    )
     data.add_argument("--show", type=whole_number(0, 1 << 40), metavar="ROW", help="one row as the base sees it")
     data.add_argument(
         "--map", action="append", metavar="WHAT=COLUMN", help="which column is the question, answer, system, ..."
@@ -221,6 +228,7 @@ def _arguments(options: argparse.Namespace, base: Base, path: Path, mapping: Map
         "base": str(base.path),
         "data": str(path.resolve()),
         "train_on": options.train_on,
+        "template": options.template,
         "max_tokens": options.max_tokens,
         "mapping": vars(mapping) if mapping else None,
     }

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from studio import files
-from studio.engine.template import Coder, need_template, told_of
+from studio.engine.template import Coder, template_for, told_of
 from studio.errors import DamagedError
+from studio.models.templates import OWN
 from studio.places import Workspace
 
 MOST_KEPT = 8
@@ -24,11 +25,13 @@ _WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 _DECIDING = ("transformers", "tokenizers")
 
 
-def coder_of(workspace: Workspace, base: Path, train_on: str) -> Coder:
-    """How the base in this folder sees rows. Raises `BaseModelError` if it has no tokenizer or no chat template."""
+def coder_of(workspace: Workspace, base: Path, train_on: str, template: str = OWN) -> Coder:
+    """How the base in this folder sees rows, `template` being one of those offered if it has none of its own.
+
+    Raises `BaseModelError` if it has no tokenizer, or if that is not the case.
+    """
     told = said_of(workspace, base)
-    need_template(told["template"])
-    return Coder(json.dumps({"train_on": train_on, **told}))
+    return Coder(json.dumps({"train_on": train_on, **told, "template": template_for(told["template"], template)}))
 
 
 def said_of(workspace: Workspace, base: Path) -> dict[str, Any]:

@@ -16,7 +16,8 @@ KINDS = ("lengths", "show", "looks")
 
 def do(kind: str, workspace: Workspace, folder: Path, arguments: dict[str, Any], progress: Any) -> dict[str, Any]:
     """Do the job of this kind; returns its result. Raises `BaseModelError` at once if the base has no tokenizer or template."""
-    coder, mapping = coder_of(workspace, Path(arguments["base"]), arguments["train_on"]), _mapping(arguments)
+    base, mapping = Path(arguments["base"]), _mapping(arguments)
+    coder = coder_of(workspace, base, arguments["train_on"], arguments["template"])
     if kind == "looks":
         return answer_looks(coder, arguments, mapping, progress)
     data, max_tokens = Path(arguments["data"]), arguments["max_tokens"]

@@ -98,6 +98,7 @@ class FitTest:
         loaded, is_new = self.desk.lay_base(base, job.recipe.base)
         if is_new:
             self.emit(e.BaseLoaded(base=base.path.name, bytes=loaded.num_bytes, seconds=loaded.seconds))
+        loaded = self.desk.speak_by(job.recipe.data.chat_template)
         self._tell("tokenising")
         material, _ = prepare(job, self.workspace, loaded, _nothing)
         if not self.is_wanted():

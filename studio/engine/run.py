@@ -30,7 +30,7 @@ from studio.engine.reply import Sampling, context_tokens, reply
 from studio.engine.row_cache import Progress, encoded_rows
 from studio.engine.sharded import shard
 from studio.engine.standing import Standing
-from studio.engine.template import Coder, need_template
+from studio.engine.template import Coder
 from studio.engine.train import Emit, Material, Orders, Outcome, train
 from studio.errors import DataError
 from studio.library import shelf
@@ -123,7 +123,8 @@ def load(
 ) -> tuple[LoadedBase, Material, Encoded]:
     """Have base and rows ready."""
     emit(e.PhaseEntered(name="loading", detail=base.id))
-    loaded, _ = desk.lay_base(base, job.recipe.base)
+    desk.lay_base(base, job.recipe.base)
+    loaded = desk.speak_by(job.recipe.data.chat_template)
     emit(e.PhaseEntered(name="tokenising"))
     material, encoded = prepare(job, workspace, loaded, _progress(emit))
     return loaded, material, encoded
@@ -132,7 +133,6 @@ def load(
 def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: Progress) -> tuple[Material, Encoded]:
     """Read, encode and split the rows. Raises `DataError` if nothing is left to learn."""
     recipe, tokenizer = job.recipe, loaded.tokenizer
-    need_template(tokenizer.chat_template)
     coder = Coder.of(tokenizer, recipe.data.train_on)
     everything = encoded_rows(
         workspace,

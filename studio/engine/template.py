@@ -10,6 +10,7 @@ Nothing here needs torch: a worker that only encodes starts in a second and hold
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from tokenizers import Encoding, Tokenizer
 
 from studio.data.conversation import Conversation
 from studio.engine.control import Coded, Control
-from studio.engine.spans import REFUSALS, Answer, Template, refusal
+from studio.engine.spans import Answer, Template
 from studio.errors import BaseModelError, DataError
+from studio.models.templates import OWN, template_text
+from studio.models.templates import refusal as refusal_of_choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +53,47 @@ class Example:
         return Example(self.ids[:max_tokens], self.trained[:max_tokens], self.row)
 
 
-def render(tokenizer: Any, turns: Sequence[dict[str, str]], answer_next: bool) -> str:
-    """The turns as text, through the template's sandbox; with `answer_next` the assistant's turn is opened."""
-    try:
-        text = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=answer_next)
-    except REFUSALS as error:
-        raise refusal(error) from error
-    return str(text)
+def prompt(tokenizer: Any, turns: Sequence[dict[str, str]]) -> list[int]:
+    """Ids of the turns with the assistant's turn opened; control tokens that somebody typed are text, as in training.
+
+    Raises `BaseModelError` without a template, `DataError` if the template refuses the turns.
+    """
+    if not tokenizer.chat_template:
+        raise no_template()
+    template = Template(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
+    control = Control(tokenizer.backend_tokenizer)
+    if not any(control.is_typed(turn["content"], turn["role"]) for turn in turns):
+        text = template.render(turns, None, answer_next=True)
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    held = [control.held_back(turn, turn["role"]) for turn in turns]
+    return [int(number) for number in control.encode(template.render(held, None, answer_next=True)).ids]
 
 
-def need_template(template: str | None) -> None:
-    """Raise `BaseModelError` if the base cannot render chats."""
-    if not template:
-        raise BaseModelError("This base has no chat template.", "Choose an instruction-tuned base.")
+def dressed(tokenizer: Any, template: str) -> Any:
+    """The tokenizer, or where it has no chat template of its own and `template` is one, its twin with that."""
+    if tokenizer.chat_template or not template:
+        return tokenizer
+    twin = copy.copy(tokenizer)
+    twin.chat_template = template
+    return twin
+
+
+def template_for(own: str | None, choice: str) -> str:
+    """The chat template to go by: the base's own, or the one that a recipe chose (`data.chat_template`) for a base without.
+
+    Raises `BaseModelError` if there is none, or if one was chosen beside the base's own.
+    """
+    if own and choice == OWN:
+        return own
+    if own or choice == OWN:
+        raise no_template(is_own=bool(own))
+    return template_text(choice)
+
+
+def no_template(*, is_own: bool = False) -> BaseModelError:
+    """Why a base cannot render chats; or, if it `is_own`, why not by another template than its own."""
+    told = refusal_of_choice(is_own=is_own)
+    return BaseModelError(f"{told['message'][0].upper()}{told['message'][1:]}.", told["fix"])
 
 
 def told_of(tokenizer: Any) -> dict[str, Any]:
@@ -119,7 +150,7 @@ class Coder:
 
     @cached_property
     def _control(self) -> Control:
-        return Control(self._tokenizer, self._tokenizer_told)
+        return Control(self._tokenizer)
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | DataError]:
         """Tokens and label mask of each conversation, or why the answers in it cannot be told from the rest.

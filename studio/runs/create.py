@@ -18,6 +18,7 @@ from studio.data.opening import num_bytes, sha256
 from studio.data.rows import read
 from studio.errors import AdapterError, ChangedError, DamagedError, RecipeError, StudioError
 from studio.models.bases import Base, find_base
+from studio.models.templates import misfit, template_text
 from studio.places import Workspace
 from studio.recipe.check import check
 from studio.recipe.recipe import Recipe
@@ -99,7 +100,7 @@ def _job(recipe: Recipe, device: str, base: Base, data: Chosen) -> dict[str, Any
         "device": device,
         "base": {"id": base.id, "path": str(base.path), "hub_id": base.hub_id, "revision": base.revision},
         "data": _told(data),
-        "inputs": inputs(base, data),
+        "inputs": inputs(base, data, recipe),
         "versions": versions(),
     }
 
@@ -133,6 +134,8 @@ def _checked(
     if problems:
         raise RecipeError(problems)
     base = find_base(workspace, recipe.base.id)
+    if problem := misfit(base.path, recipe.data.chat_template):
+        raise RecipeError([problem])
     data = choose(workspace, resolve_data(recipe.data.path, recipe_folder), before)
     if num_bytes(data.path) < _LOOK_THROUGH_BYTES:
         read(data.path, data.mapping)  # raises if no row can be used: better now than after the base was loaded
@@ -180,7 +183,7 @@ def changed_inputs(workspace: Workspace, run: RunFolder) -> tuple[list[str], dic
         ) from error
     # A mapping that is no longer remembered here, or never was, is still that of the run.
     data = Chosen(job.data, fingerprint, recall(workspace, fingerprint) or job.mapping)
-    was, now = run.job["inputs"], inputs(find_base(workspace, str(job.base)), data)
+    was, now = run.job["inputs"], inputs(find_base(workspace, str(job.base)), data, job.recipe)
     changed = [name for name, value in now.items() if was.get(name) != value]
     return changed, {**run.job, "data": _told(data), "inputs": now}
 
@@ -192,12 +195,13 @@ def refuse_full_disk(run: RunFolder) -> None:
         files.need_room(Path(telling[-1].folder), telling[-1].needs_bytes)
 
 
-def inputs(base: Base, data: Chosen) -> dict[str, str]:
+def inputs(base: Base, data: Chosen, recipe: Recipe) -> dict[str, str]:
     """Hashes of what a run depends on: `base`, `dataset`, `chat template` and, if its columns were mapped, `column mapping`."""
     template = hashlib.sha256()
     for name in _TEMPLATE_FILES:
         path = base.path / name
         template.update(path.read_bytes() if path.is_file() else b"-")
+    template.update(template_text(recipe.data.chat_template).encode("utf-8"))
     found = {"base": base.fingerprint, "dataset": data.sha256, "chat template": template.hexdigest()}
     if data.mapping:
         told = json.dumps(asdict(data.mapping), sort_keys=True)
