@@ -71,6 +71,11 @@ class Drafting(QObject):
         self._asked_base = ""
         self._look_at_base(self._state.recipe.base.id)
         in_background(partial(facts.look_at_base_facts, list(self._state.bases)), self._all_bases_seen, self._tell)
+        in_background(partial(facts.bases_without_template, list(self._state.bases)), self._bare_seen, self._tell)
+
+    def _bare_seen(self, found: frozenset[str]) -> None:
+        self._state.bare_bases = found
+        self._state.base_facts_changed.emit()
 
     def _all_bases_seen(self, found: dict[str, ModelFacts]) -> None:
         self._state.base_facts = found

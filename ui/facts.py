@@ -21,6 +21,7 @@ from studio.memory.correction import Correction, correction_for
 from studio.memory.device import CardLoad, Gpu, card_loads, survey
 from studio.models.bases import Base, find_base, list_bases, locate
 from studio.models.facts import ModelFacts
+from studio.models.templates import has_own, misfit
 from studio.places import Workspace
 from studio.recipe import toml
 from studio.recipe.check import check
@@ -68,10 +69,12 @@ class Workshop:
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """What is known about the base that a recipe names; `problem` tells why it cannot be trained on."""
+    """What is known about the base that a recipe names; `problem` tells why it cannot be trained on, `has_template` if it has
+    a chat template of its own, None if that cannot be told."""
 
     facts: ModelFacts | None = None
     problem: Problem | None = None
+    has_template: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -167,14 +170,15 @@ def open_recipe(path: Path) -> Recipe:
 def look_at_base(workspace: Workspace, base_id: str) -> BaseFacts:
     """Facts from `config.json` where there is one, and whether it can be trained on. Never raises."""
     try:
-        facts = ModelFacts.from_folder(locate(workspace, base_id))
+        folder = locate(workspace, base_id)
+        facts = ModelFacts.from_folder(folder)
     except BaseModelError as error:
         return BaseFacts(None, Problem(field="base.id", message=error.message, fix=error.hint))
     try:
         find_base(workspace, base_id)
     except BaseModelError as error:
         return BaseFacts(facts, Problem(field="base.id", message=error.message, fix=error.hint))
-    return BaseFacts(facts)
+    return BaseFacts(facts, None, has_own(folder))
 
 
 def look_at_base_facts(bases: Iterable[Base]) -> dict[str, ModelFacts]:
@@ -186,6 +190,11 @@ def look_at_base_facts(bases: Iterable[Base]) -> dict[str, ModelFacts]:
         except BaseModelError as error:
             _log.info("%s: %s", base.id, error)
     return found
+
+
+def bases_without_template(bases: Iterable[Base]) -> frozenset[str]:
+    """Ids of those for which one has to be chosen."""
+    return frozenset(base.id for base in bases if has_own(base.path) is False)
 
 
 def data_stamp(workspace: Workspace, path: str) -> DataStamp:
@@ -220,6 +229,8 @@ def judge(recipe: Recipe, base: BaseFacts, data: DataView, limits: tuple[int, in
     problems = check(recipe, base.facts, data.num_good or None)
     if base.problem is not None:
         problems.insert(0, base.problem)
+    if problem := misfit(base.has_template, recipe.data.chat_template):
+        problems.append(problem)
     if data.error:
         problems.append(Problem(field="data.path", message=data.error, fix=data.hint))
     if base.facts is None:

@@ -95,6 +95,9 @@ class AppState(QObject):
     """The facts, and the signals around them."""
 
     # --- facts have changed ----------------------------------------------------------------------------------------
+    bare_bases: frozenset[str] = frozenset()
+    """Ids of the bases that have no chat template of their own."""
+
     bases_changed = Signal()
     adapters_changed = Signal()
     runs_changed = Signal()

@@ -72,6 +72,7 @@ class Surveying(QObject):
             "guess": self._guess,
             "confirm": self._confirm,
             "base": self._choose_base,
+            "template": self._looking.choose_template,
             "show": self._looking.show,
             "search": self._search,
             "measure": self._measure,
@@ -211,6 +212,7 @@ class Surveying(QObject):
             return
         data = self._state.recipe.data
         arguments = {"base": str(base.path), "data": str(_path(view)), "train_on": data.train_on}
+        arguments["template"] = self._looking.template(view)
         self._begin(view, "lengths", {**arguments, "max_tokens": data.max_tokens})
         view.measured_for = base.id
 

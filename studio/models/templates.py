@@ -33,12 +33,11 @@ def has_own(base: Path) -> bool | None:
     return bool(told.get("chat_template")) if isinstance(told, dict) else None
 
 
-def misfit(base: Path, name: str) -> Problem | None:
-    """What is wrong with the choice `name` for the base in this folder, None if nothing is or it cannot be told."""
-    found = has_own(base)
-    if found is None or found is (name == OWN):
+def misfit(is_own: bool | None, name: str) -> Problem | None:
+    """What is wrong with the choice `name` for a base of which `has_own` says `is_own`, None if nothing is."""
+    if is_own is None or is_own is (name == OWN):
         return None
-    return Problem(field="data.chat_template", **refusal(is_own=found))
+    return Problem(field="data.chat_template", **refusal(is_own=is_own))
 
 
 def refusal(*, is_own: bool) -> dict[str, str]:
@@ -50,5 +49,5 @@ def refusal(*, is_own: bool) -> dict[str, str]:
         }
     return {
         "message": "this base has no chat template",
-        "fix": f"Set data.chat_template to one of {', '.join(OFFERED)}, or choose an instruction-tuned base.",
+        "fix": f"Choose one (data.chat_template: {', '.join(OFFERED)}), or an instruction-tuned base.",
     }

@@ -18,7 +18,7 @@ from studio.data.opening import num_bytes, sha256
 from studio.data.rows import read
 from studio.errors import AdapterError, ChangedError, DamagedError, RecipeError, StudioError
 from studio.models.bases import Base, find_base
-from studio.models.templates import misfit, template_text
+from studio.models.templates import has_own, misfit, template_text
 from studio.places import Workspace
 from studio.recipe.check import check
 from studio.recipe.recipe import Recipe
@@ -134,7 +134,7 @@ def _checked(
     if problems:
         raise RecipeError(problems)
     base = find_base(workspace, recipe.base.id)
-    if problem := misfit(base.path, recipe.data.chat_template):
+    if problem := misfit(has_own(base.path), recipe.data.chat_template):
         raise RecipeError([problem])
     data = choose(workspace, resolve_data(recipe.data.path, recipe_folder), before)
     if num_bytes(data.path) < _LOOK_THROUGH_BYTES:
