@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studio.data import rows
 from studio.data.chosen import choose
-from studio.data.survey import survey as survey_data
+from studio.data.glance import glance
 from studio.errors import BaseModelError, Problem, RecipeError, StudioError
 from studio.library.adapter import Adapter
 from studio.library.shelf import list_adapters
@@ -33,7 +32,6 @@ from ui.state import DataView, PastPeak, RunView
 
 _log = logging.getLogger(__name__)
 PIRATE = "examples/pirate.jsonl"
-MAX_PROBLEMS_SHOWN = 100
 DataStamp = tuple[str, int, int, int]
 TOKENS_PER_TURN = 16  # what a chat template puts around one message, generously
 
@@ -210,18 +208,16 @@ def data_stamp(workspace: Workspace, path: str) -> DataStamp:
 
 
 def look_at_data(workspace: Workspace, path: str) -> DataView:
-    """Read and survey the whole dataset. Never raises."""
+    """What the dataset holds: all of a small one, about what a large one does. Never raises."""
     try:
-        chosen = choose(workspace, toml.resolve_data(path, None))
-        dataset = rows.read(chosen.path, chosen.mapping)
+        found = glance(choose(workspace, toml.resolve_data(path, None)))
     except StudioError as error:
         return DataView(path, error=error.message, hint=error.hint)
     except OSError as error:
         return DataView(path, error=f"{path} cannot be read: {error.strerror}.", hint="Choose another file.")
-    found = survey_data(dataset)
-    problems = tuple(str(problem) for problem in dataset.problems[:MAX_PROBLEMS_SHOWN])
-    longest = found.characters.max + TOKENS_PER_TURN * found.turns.max
-    return DataView(path, found.num_rows, found.num_good, found.num_duplicates, problems, longest)
+    problems = tuple(str(problem) for problem in found.problems)
+    longest = found.most_characters + TOKENS_PER_TURN * found.most_turns
+    return DataView(path, found.num_rows, found.num_good, found.num_duplicates, problems, longest, found.is_whole)
 
 
 def judge(recipe: Recipe, base: BaseFacts, data: DataView, limits: tuple[int, int, int]) -> Judgement:

@@ -56,6 +56,8 @@ class DataView:
     problems: tuple[str, ...] = ()
     longest_tokens: int = 0
     """About the most that any row can have, reckoned from its characters; 0 if it is not known."""
+    is_whole: bool = True
+    """Whether the counts are exact: of a large dataset the beginning alone is read."""
     error: str = ""
     hint: str = ""
 
