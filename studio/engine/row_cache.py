@@ -32,7 +32,7 @@ from studio.errors import ChangedError, StudioError
 from studio.places import Workspace
 
 # Raised whenever the same rows would come out otherwise, or be written otherwise.
-VERSION = 2
+VERSION = 3
 MOST_BYTES = 10_000_000_000
 BATCH_ROWS = 1024
 BATCH_CHARACTERS = 1_000_000

@@ -3,7 +3,7 @@
 The conversation is rendered with the base's own chat template; where the assistant speaks in it is found as
 `studio.engine.spans` says. Of each answer, the trained part ends with the token that ends the turn, so that the model learns to
 stop. Control tokens that somebody typed into a message are text (`studio.engine.control`). A text that is no conversation is
-learnt as it stands, with the token that ends a text behind it.
+learnt as it stands, with the token that ends a text behind it; a piece of one that goes on has no such end.
 
 Nothing here needs torch: a worker that only encodes starts in a second and holds little memory.
 """
@@ -181,7 +181,7 @@ class Coder:
         except DataError as error:
             return error
         if draft.is_prose:
-            return self._prose(coded, row)
+            return self._prose(coded, row, draft.goes_on)
         return self._example(coded, draft.answers, row)
 
     def _draft(self, conversation: Conversation) -> _Draft | DataError:
@@ -197,7 +197,7 @@ class Coder:
                 turns = [self._control.held_back(turn, turn["role"]) for turn in turns]
                 tools = self._control.held_back(tools, "system")
             if conversation.is_text:
-                return _Draft(turns[0]["content"], None, is_odd, is_prose=True)
+                return _Draft(turns[0]["content"], None, is_odd, is_prose=True, goes_on=conversation.goes_on)
             text = self._template.render(turns, tools, answer_next=False)
             if self._train_on == "everything":
                 return _Draft(text, None, is_odd)
@@ -207,11 +207,11 @@ class Coder:
         except DataError as error:
             return error
 
-    def _prose(self, coded: Coded, row: int) -> Example:
-        """All of a text, behind what this tokenizer puts before one, with the token that ends a text after it."""
+    def _prose(self, coded: Coded, row: int, goes_on: bool) -> Example:
+        """All of a text behind what this tokenizer puts before one; with the token that ends a text after it, unless it goes on."""
         eos_id = self._tokenizer.token_to_id(self._eos_token) if self._eos_token else None
         before = [one for one in self._tokenizer.encode("").ids if one != eos_id]
-        ids = np.array([*before, *coded.ids, *([] if eos_id is None else [eos_id])], dtype=np.int32)
+        ids = np.array([*before, *coded.ids, *([] if eos_id is None or goes_on else [eos_id])], dtype=np.int32)
         return Example(ids, np.ones(len(ids), dtype=np.bool_), row)
 
     def _example(self, coded: Coded, answers: list[Answer] | None, row: int) -> Example:
@@ -242,6 +242,7 @@ class _Draft:
     answers: list[Answer] | None
     is_odd: bool = False
     is_prose: bool = False
+    goes_on: bool = False
 
 
 def _coded(code: Encoding, text: str) -> Coded:
