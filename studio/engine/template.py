@@ -208,7 +208,7 @@ class Coder:
             return error
 
     def _prose(self, coded: Coded, row: int, goes_on: bool) -> Example:
-        """All of a text behind what this tokenizer puts before one; with the token that ends a text after it, unless it goes on."""
+        """All of a text behind what this tokenizer puts before one, and the token that ends a text unless it goes on."""
         eos_id = self._tokenizer.token_to_id(self._eos_token) if self._eos_token else None
         before = [one for one in self._tokenizer.encode("").ids if one != eos_id]
         ids = np.array([*before, *coded.ids, *([] if eos_id is None or goes_on else [eos_id])], dtype=np.int32)
