@@ -61,6 +61,11 @@ class Workspace:
         return self.root / "cache" / "encoded"
 
     @property
+    def coders(self) -> Path:
+        """What transformers has said of bases' tokenizers and templates, so that it need not be asked again; safe to delete."""
+        return self.root / "cache" / "coders"
+
+    @property
     def unpacked(self) -> Path:
         """Datasets as JSON lines, so that any row is found at once; safe to delete."""
         return self.root / "cache" / "unpacked"

@@ -11,13 +11,11 @@ from studio.data.conversation import RawRow, RowProblem
 from studio.data.detection import SAMPLE_ROWS, Detection, detect_rows
 from studio.data.formats import Mapping
 from studio.data.mappings import recall, remember
-from studio.data.opening import num_bytes
+from studio.data.opening import num_bytes, sha256
 from studio.data.reading import raw_rows
-from studio.data.versions import Version, VersionedSet
+from studio.data.versions import CANONICAL, Version, VersionedSet
 from studio.errors import DataError
 from studio.places import Workspace
-
-CANONICAL = "messages"  # the mend after which no mapping is needed
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,11 @@ def look_at_version(workspace: Workspace, path: Path) -> Opened:
 def remember_mapping(workspace: Workspace, path: Path, mapping: Mapping) -> None:
     """The user has confirmed which column is what."""
     remember(workspace, VersionedSet(workspace, path).fingerprint, mapping)
+
+
+def remember_for_training(workspace: Workspace, path: Path, mapping: Mapping) -> None:
+    """The version at `path` is learnt from as its rows were shown: who trains knows it by its own bytes alone."""
+    remember(workspace, sha256(path), mapping)
 
 
 def undone(workspace: Workspace, path: Path, *, forward: bool) -> None:

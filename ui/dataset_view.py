@@ -126,6 +126,8 @@ class DatasetView:
     """The row that is to be shown."""
     base: str = ""
     """The base whose eyes the rows are seen with."""
+    template: str = ""
+    """The chat template to see with, if that base has none of its own; "" for the recipe's."""
     steps: list[str] = field(default_factory=list)
     """What was done to the user's file to make the version in force, first to last."""
 

@@ -29,9 +29,9 @@ class Drafting(QObject):
         super().__init__(parent)
         self._workspace, self._state = workspace, state
         self._bases: dict[str, facts.BaseFacts] = {}
-        self._data: dict[tuple[str, int, int], DataView] = {}
+        self._data: dict[facts.DataStamp, DataView] = {}
         self._asked_base = ""
-        self._asked_data = ""
+        self._reading = ""
         self._drafted: Recipe | None = None
         self._is_saving = False
         state.recipe_edited.connect(self.edit)
@@ -52,7 +52,6 @@ class Drafting(QObject):
         state.recipe = recipe
         if state.data.path != recipe.data.path:
             state.data = DataView(recipe.data.path)
-            self._asked_data = recipe.data.path
             soon(self, partial(self._look_at_data, recipe.data.path), DATA_DELAY_MS)
         if recipe.base.id not in self._bases:
             self._look_at_base(recipe.base.id)
@@ -71,6 +70,11 @@ class Drafting(QObject):
         self._asked_base = ""
         self._look_at_base(self._state.recipe.base.id)
         in_background(partial(facts.look_at_base_facts, list(self._state.bases)), self._all_bases_seen, self._tell)
+        in_background(partial(facts.bases_without_template, list(self._state.bases)), self._bare_seen, self._tell)
+
+    def _bare_seen(self, found: frozenset[str]) -> None:
+        self._state.bare_bases = found
+        self._state.base_facts_changed.emit()
 
     def _all_bases_seen(self, found: dict[str, ModelFacts]) -> None:
         self._state.base_facts = found
@@ -123,23 +127,29 @@ class Drafting(QObject):
             self._judge()
 
     def _look_at_data(self, path: str) -> None:
-        if path != self._state.recipe.data.path:
-            return  # typed on meanwhile
+        if path in (self._reading, "") or path != self._state.recipe.data.path:
+            return  # read at this moment, or typed on meanwhile
+        self._reading = path
         known = dict(self._data)
 
-        def look() -> tuple[tuple[str, int, int], DataView]:
-            stamp = facts.data_stamp(path)
-            return stamp, known.get(stamp) or facts.look_at_data(path)
+        def look() -> tuple[facts.DataStamp, DataView]:
+            stamp = facts.data_stamp(self._workspace, path)
+            return stamp, known.get(stamp) or facts.look_at_data(self._workspace, path)
 
-        in_background(look, self._data_seen, self._tell)
+        in_background(look, self._data_seen, self._data_unseen)
 
-    def _data_seen(self, found: tuple[tuple[str, int, int], DataView]) -> None:
+    def _data_seen(self, found: tuple[facts.DataStamp, DataView]) -> None:
         stamp, view = found
+        self._reading = self._reading if self._reading != view.path else ""
         if stamp[1]:
             self._data[stamp] = view
         if view.path == self._state.recipe.data.path and view != self._state.data:
             self._state.data = view
             self._judge()
+
+    def _data_unseen(self, error: StudioError) -> None:
+        self._reading = ""
+        self._tell(error)
 
     def _draft(self, recipe: Recipe) -> None:
         if recipe != self._state.recipe:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studio.data import rows
-from studio.data.survey import survey as survey_data
+from studio.data.chosen import choose
+from studio.data.glance import glance
 from studio.errors import BaseModelError, Problem, RecipeError, StudioError
 from studio.library.adapter import Adapter
 from studio.library.shelf import list_adapters
@@ -20,6 +20,7 @@ from studio.memory.correction import Correction, correction_for
 from studio.memory.device import CardLoad, Gpu, card_loads, survey
 from studio.models.bases import Base, find_base, list_bases, locate
 from studio.models.facts import ModelFacts
+from studio.models.templates import has_own, misfit
 from studio.places import Workspace
 from studio.recipe import toml
 from studio.recipe.check import check
@@ -31,7 +32,7 @@ from ui.state import DataView, PastPeak, RunView
 
 _log = logging.getLogger(__name__)
 PIRATE = "examples/pirate.jsonl"
-MAX_PROBLEMS_SHOWN = 100
+DataStamp = tuple[str, int, int, int]
 TOKENS_PER_TURN = 16  # what a chat template puts around one message, generously
 
 
@@ -66,10 +67,12 @@ class Workshop:
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """What is known about the base that a recipe names; `problem` tells why it cannot be trained on."""
+    """What is known about the base that a recipe names; `problem` tells why it cannot be trained on, `has_template` if it has
+    a chat template of its own, None if that cannot be told."""
 
     facts: ModelFacts | None = None
     problem: Problem | None = None
+    has_template: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -165,14 +168,15 @@ def open_recipe(path: Path) -> Recipe:
 def look_at_base(workspace: Workspace, base_id: str) -> BaseFacts:
     """Facts from `config.json` where there is one, and whether it can be trained on. Never raises."""
     try:
-        facts = ModelFacts.from_folder(locate(workspace, base_id))
+        folder = locate(workspace, base_id)
+        facts = ModelFacts.from_folder(folder)
     except BaseModelError as error:
         return BaseFacts(None, Problem(field="base.id", message=error.message, fix=error.hint))
     try:
         find_base(workspace, base_id)
     except BaseModelError as error:
         return BaseFacts(facts, Problem(field="base.id", message=error.message, fix=error.hint))
-    return BaseFacts(facts)
+    return BaseFacts(facts, None, has_own(folder))
 
 
 def look_at_base_facts(bases: Iterable[Base]) -> dict[str, ModelFacts]:
@@ -186,28 +190,34 @@ def look_at_base_facts(bases: Iterable[Base]) -> dict[str, ModelFacts]:
     return found
 
 
-def data_stamp(path: str) -> tuple[str, int, int]:
-    """What tells whether a dataset changed: where it is, its time (ns) and its bytes; zeros if it is not there."""
+def bases_without_template(bases: Iterable[Base]) -> frozenset[str]:
+    """Ids of those for which one has to be chosen."""
+    return frozenset(base.id for base in bases if has_own(base.path) is False)
+
+
+def data_stamp(workspace: Workspace, path: str) -> DataStamp:
+    """What tells whether a dataset, or how one is read, changed: where it is, its time (ns) and its bytes, zeros if it is not
+    there, and when last a mapping was confirmed (ns)."""
     try:
         found = toml.resolve_data(path, None)
         status = found.stat()
     except (StudioError, OSError):
-        return path, 0, 0
-    return str(found), status.st_mtime_ns, status.st_size
+        return path, 0, 0, 0
+    confirmed = workspace.mappings.stat().st_mtime_ns if workspace.mappings.is_dir() else 0
+    return str(found), status.st_mtime_ns, status.st_size, confirmed
 
 
-def look_at_data(path: str) -> DataView:
-    """Read and survey the whole dataset. Never raises."""
+def look_at_data(workspace: Workspace, path: str) -> DataView:
+    """What the dataset holds: all of a small one, about what a large one does. Never raises."""
     try:
-        dataset = rows.read(toml.resolve_data(path, None))
+        found = glance(choose(workspace, toml.resolve_data(path, None)))
     except StudioError as error:
         return DataView(path, error=error.message, hint=error.hint)
     except OSError as error:
         return DataView(path, error=f"{path} cannot be read: {error.strerror}.", hint="Choose another file.")
-    found = survey_data(dataset)
-    problems = tuple(str(problem) for problem in dataset.problems[:MAX_PROBLEMS_SHOWN])
-    longest = found.characters.max + TOKENS_PER_TURN * found.turns.max
-    return DataView(path, found.num_rows, found.num_good, found.num_duplicates, problems, longest)
+    problems = tuple(str(problem) for problem in found.problems)
+    longest = found.most_characters + TOKENS_PER_TURN * found.most_turns
+    return DataView(path, found.num_rows, found.num_good, found.num_duplicates, problems, longest, found.is_whole)
 
 
 def judge(recipe: Recipe, base: BaseFacts, data: DataView, limits: tuple[int, int, int]) -> Judgement:
@@ -215,6 +225,8 @@ def judge(recipe: Recipe, base: BaseFacts, data: DataView, limits: tuple[int, in
     problems = check(recipe, base.facts, data.num_good or None)
     if base.problem is not None:
         problems.insert(0, base.problem)
+    if problem := misfit(base.has_template, recipe.data.chat_template):
+        problems.append(problem)
     if data.error:
         problems.append(Problem(field="data.path", message=data.error, fix=data.hint))
     if base.facts is None:

@@ -35,6 +35,11 @@ _OPTIONS = {
     "adamw_torch": "AdamW, 32-bit",
     "auto": "Automatic",
     "all": "All layers",
+    "own": "The base's own",
+    "chatml": "ChatML",
+    "alpaca": "Alpaca",
+    "vicuna": "Vicuna",
+    "plain": "Plain",
 }
 
 

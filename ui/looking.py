@@ -12,7 +12,9 @@ from PySide6.QtCore import QObject
 from studio.data.conversation import RawRow, RowProblem
 from studio.errors import StudioError
 from studio.models.bases import Base
+from studio.models.templates import OWN
 from studio.places import Workspace
+from studio.recipe.fields import replaced
 from studio.runs import events as e
 from studio.runs.jobs import failure
 from studio.runs.looks import SHOWN, ShowRow, read_answer, request_file
@@ -39,6 +41,23 @@ class Looking(QObject):
         """The base to see with: the one chosen, else the recipe's, else any on this computer."""
         bases = {base.id: base for base in self._state.bases}
         return bases.get(view.base) or self._state.base or next(iter(bases.values()), None)
+
+    def template(self, view: DatasetView) -> str:
+        """The chat template to see with: the base's own where it has one, else the one chosen, else the recipe's."""
+        base = self.base(view)
+        if base is None or base.id not in self._state.bare_bases:
+            return OWN
+        return view.template or self._state.recipe.data.chat_template
+
+    def choose_template(self, view: DatasetView, name: Any) -> None:
+        """See with another template; if it is the recipe's base that is seen with, that learns by it, too."""
+        view.template, view.lengths, view.measured_for, view.shown = str(name), None, "", None
+        base, recipe = self.base(view), self._state.recipe
+        if base is not None and base.id == recipe.base.id:
+            self._state.recipe_edited.emit(replaced(recipe, "data.chat_template", view.template))
+        if view.wanted_row >= 0:
+            self.show(view, view.wanted_row)
+        self._state.dataset_changed.emit()
 
     def close(self) -> None:
         """End the worker, if there is one."""
@@ -75,7 +94,7 @@ class Looking(QObject):
             self._ask(view, base, raw)
 
     def _ask(self, view: DatasetView, base: Base, raw: RawRow) -> None:
-        eyes = (base.id, self._state.recipe.data.train_on, view.reading)
+        eyes = (base.id, self._state.recipe.data.train_on, self.template(view), view.reading)
         if not self._worker or eyes != self._eyes:
             self.close()
             self._eyes, self._worker = eyes, uuid4().hex
@@ -85,6 +104,7 @@ class Looking(QObject):
                 "base": str(base.path),
                 "asked": str(self._folder),
                 "train_on": self._state.recipe.data.train_on,
+                "template": self.template(view),
                 "mapping": vars(view.reading) if view.reading else None,
                 "pid": pid,
                 "process_started": process_started,

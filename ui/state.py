@@ -56,6 +56,8 @@ class DataView:
     problems: tuple[str, ...] = ()
     longest_tokens: int = 0
     """About the most that any row can have, reckoned from its characters; 0 if it is not known."""
+    is_whole: bool = True
+    """Whether the counts are exact: of a large dataset the beginning alone is read."""
     error: str = ""
     hint: str = ""
 
@@ -95,6 +97,9 @@ class AppState(QObject):
     """The facts, and the signals around them."""
 
     # --- facts have changed ----------------------------------------------------------------------------------------
+    bare_bases: frozenset[str] = frozenset()
+    """Ids of the bases that have no chat template of their own."""
+
     bases_changed = Signal()
     adapters_changed = Signal()
     runs_changed = Signal()

@@ -24,7 +24,15 @@ from studio.runs import events as e
 from studio.runs.dataset_jobs import LOOKING, Survey
 from studio.runs.jobs import failure
 from ui.bridge import in_background
-from ui.dataset_files import Opened, columns_of, first_look, look_at_version, remember_mapping, undone
+from ui.dataset_files import (
+    Opened,
+    columns_of,
+    first_look,
+    look_at_version,
+    remember_for_training,
+    remember_mapping,
+    undone,
+)
 from ui.dataset_view import DatasetView, RowSource
 from ui.looking import Looking
 from ui.state import AppState
@@ -46,7 +54,6 @@ class _Work:
     kind: str
     view: DatasetView
     is_opening_table: bool = False
-    then_use: bool = False
 
 
 class Surveying(QObject):
@@ -65,6 +72,7 @@ class Surveying(QObject):
             "guess": self._guess,
             "confirm": self._confirm,
             "base": self._choose_base,
+            "template": self._looking.choose_template,
             "show": self._looking.show,
             "search": self._search,
             "measure": self._measure,
@@ -170,9 +178,9 @@ class Surveying(QObject):
 
     # --- work in processes -------------------------------------------------------------------------------------------
 
-    def _begin(self, view: DatasetView, kind: str, arguments: dict[str, object], *, then_use: bool = False) -> None:
+    def _begin(self, view: DatasetView, kind: str, arguments: dict[str, object]) -> None:
         key = uuid4().hex
-        self._work[key] = _Work(kind, view, then_use=then_use)
+        self._work[key] = _Work(kind, view)
         view.busy, view.done, view.total, view.error, view.hint = _BUSY[kind], 0, 0, "", ""
         self._thread.start_job(key, kind, {**arguments, "mapping": vars(view.mapping) if view.mapping else None})
         self._changed()
@@ -204,6 +212,7 @@ class Surveying(QObject):
             return
         data = self._state.recipe.data
         arguments = {"base": str(base.path), "data": str(_path(view)), "train_on": data.train_on}
+        arguments["template"] = self._looking.template(view)
         self._begin(view, "lengths", {**arguments, "max_tokens": data.max_tokens})
         view.measured_for = base.id
 
@@ -218,12 +227,18 @@ class Surveying(QObject):
             self._begin(view, "export-rows", {"out": out, "paths": [str(_path(view)), *others]})
 
     def _use(self, view: DatasetView, _value: object) -> None:
-        """Put the version in force into the recipe. Training reads no mapping: mapped rows are written as messages first."""
-        if view.mapping is not None and not view.busy:
-            self._begin(view, "mend", {"source": view.path, "names": ["messages"]}, then_use=True)
-        elif view.mapping is None:
-            self._state.recipe_edited.emit(replaced(self._state.recipe, "data.path", str(_path(view))))
+        """Put the version in force into the recipe, to be read as its rows are shown."""
+        path = _path(view)
+
+        def use(_: None) -> None:
+            self._state.recipe_edited.emit(replaced(self._state.recipe, "data.path", str(path)))
             self._state.page_requested.emit("train")
+
+        if view.mapping is None:
+            use(None)
+        else:
+            remembered = partial(remember_for_training, self._workspace, path, view.mapping)
+            in_background(remembered, use, partial(self._failed, view))
 
     def _choose_base(self, view: DatasetView, base: Any) -> None:
         view.base, view.lengths, view.measured_for = str(base), None, ""
@@ -286,7 +301,7 @@ class Surveying(QObject):
             case "search":
                 self._keep(view, version, "found", result["rows"])
             case "mend":
-                self._mended(view, result, then_use=work.then_use)
+                self._mended(view, result)
             case _:
                 words = self.tr("{0} rows are now in {1}.").format(f"{result['num_rows']:,}", result["path"])
                 left_out = result["num_left_out"]
@@ -294,20 +309,11 @@ class Surveying(QObject):
                 self._state.noticed.emit("ok", words, hint)
                 self._rest(view)
 
-    def _mended(self, view: DatasetView, result: dict[str, Any], *, then_use: bool) -> None:
+    def _mended(self, view: DatasetView, result: dict[str, Any]) -> None:
         num_changed, num_removed = (sum(result[name].values()) for name in ("changed", "removed"))
         words = self.tr("Rows: {0} changed, {1} left out. Your file is as it was.")
         self._state.noticed.emit("ok", words.format(f"{num_changed:,}", f"{num_removed:,}"), "")
-        if not then_use:
-            self._look_at_version(view)
-            return
-
-        def seen(opened: Opened) -> None:
-            self._seen_version(view, opened)
-            if self._is_shown(view):
-                self._use(view, None)
-
-        in_background(partial(look_at_version, self._workspace, Path(view.path)), seen, partial(self._failed, view))
+        self._look_at_version(view)
 
     def _keep(self, view: DatasetView, version: object, name: str, value: object) -> None:
         """Something is known now, unless it is of a version that is no longer in force."""

@@ -11,6 +11,7 @@ from studio.cli.follow import follow_job
 from studio.cli.output import Output
 from studio.cli.parser import Commands, UsageError, add_command, number, whole_number
 from studio.data.canonical import exported, write_rows
+from studio.data.chosen import unsure
 from studio.data.conversation import RowProblem
 from studio.data.detection import Detection, detect
 from studio.data.examine import Options, Pairs, Report, examine
@@ -29,6 +30,7 @@ from studio.memory.ladder import applied
 from studio.models.bases import Base, find_base
 from studio.models.facts import ModelFacts
 from studio.models.remote import find_facts
+from studio.models.templates import OFFERED, OWN
 from studio.places import Workspace
 from studio.recipe.recipe import Recipe
 from studio.runs.jobs import start_job
@@ -60,6 +62,12 @@ def register(commands: Commands) -> None:
         help="cut rows there, with --base (default: %(default)s)",
     )  # fmt: skip
     data.add_argument("--train-on", choices=("assistant", "last_answer", "everything"), default="assistant")
+    data.add_argument(
+        "--template",
+        choices=(OWN, *OFFERED),
+        default=OWN,
+        help="how chats are written out for a base that has no template",
+    )
     data.add_argument("--show", type=whole_number(0, 1 << 40), metavar="ROW", help="one row as the base sees it")
     data.add_argument(
         "--map", action="append", metavar="WHAT=COLUMN", help="which column is the question, answer, system, ..."
@@ -139,13 +147,7 @@ def _progress(output: Output) -> Any:
 def _refusal(path: Path, report: Report, detection: Detection) -> DataError:
     if detection.mapping is None:
         return nothing_to_train_on(path, report.problems, report.num_rows)
-    told = {what: column for what, column in vars(detection.mapping).items() if isinstance(column, str) and column}
-    defaults = vars(Mapping())
-    words = " ".join(f"--map {what}={column!r}" for what, column in told.items() if defaults[what] != column)
-    return DataError(
-        f"{path.name}: which column is what cannot be told for certain: {detection.reason.removesuffix('; please confirm')}.",
-        f"If that is right, confirm it with: {words}",
-    )
+    return unsure(path, detection)
 
 
 def _document(report: Report, detection: Detection, mapping: Mapping | None) -> dict[str, Any]:
@@ -226,6 +228,7 @@ def _arguments(options: argparse.Namespace, base: Base, path: Path, mapping: Map
         "base": str(base.path),
         "data": str(path.resolve()),
         "train_on": options.train_on,
+        "template": options.template,
         "max_tokens": options.max_tokens,
         "mapping": vars(mapping) if mapping else None,
     }

@@ -15,6 +15,7 @@ from studio.errors import BusyError, ChangedError, StudioError
 from studio.library.lineage import find_parent
 from studio.memory.device import choose_device, survey
 from studio.places import Workspace
+from studio.recipe.fields import replaced
 from studio.recipe.recipe import Recipe
 from studio.recipe.toml import load
 from studio.runs import events as e
@@ -55,6 +56,7 @@ def register(commands: Commands) -> None:
         metavar="RUN_OR_ADAPTER",
         help="begin with the overlay of an adapter, or of a run's last good checkpoint",
     )
+    begin.add_argument("--data", metavar="FILE", type=Path, help="learn from this dataset instead of the recipe's")
     add_changes(begin)
     _add_common(begin)
     go_on = add_command(
@@ -84,10 +86,13 @@ def train(options: argparse.Namespace, output: Output, workspace: Workspace) -> 
     """Create a run and do it."""
     parent, origin = find_parent(workspace, options.parent) if options.parent else (None, None)
     recipe, folder = _recipe(options, parent)
+    if options.data is not None:
+        recipe = replaced(recipe, "data.path", str(options.data.expanduser().absolute()))
     device = resume_device(parent, options.device) if parent else choose_device(options.device)
     need_devices(workspace, device, options.processes)
     name = options.name or (parent.name if parent and folder is None else None)
-    run = create_run(workspace, recipe, device=device, recipe_folder=folder, name=name, origin=origin)
+    before = read_job(parent).chosen if parent else None
+    run = create_run(workspace, recipe, device=device, recipe_folder=folder, name=name, origin=origin, before=before)
     if origin is not None:
         output.say(f"The overlay begins as that of {origin.name}{f' at step {origin.step}' if origin.step else ''}.")
     elif parent is not None:

@@ -29,6 +29,17 @@ def parquet_rows(path: Path) -> Iterator[RawRow]:
         raise _damaged(path, "Parquet") from error
 
 
+def num_parquet_rows(path: Path) -> int:
+    """As the file's own footer says. Raises `DataError` if it is damaged."""
+    arrow = _pyarrow(path)
+    import pyarrow.parquet
+
+    try:
+        return int(pyarrow.parquet.read_metadata(path).num_rows)
+    except (arrow.ArrowException, OSError) as error:
+        raise _damaged(path, "Parquet") from error
+
+
 def arrow_rows(path: Path) -> Iterator[RawRow]:
     """Rows of an Arrow file or, as `datasets` writes them, of an Arrow stream. Raises `DataError` if it is damaged."""
     arrow = _pyarrow(path)

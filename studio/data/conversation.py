@@ -9,6 +9,8 @@ from typing import Any
 ROLES = ("system", "user", "assistant", "tool")
 # The role of a text that nobody says: it is learnt as it stands, without a chat template.
 TEXT = "text"
+# The column that says, if it is true, that a text is a piece which goes on in the next row: no end is learnt there.
+GOES_ON = "goes_on"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Conversation:
     def is_text(self) -> bool:
         """Whether this is prose rather than a chat."""
         return self.messages[0].role == TEXT
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this is a piece of a text that goes on after it."""
+        return self.is_text and bool(self.messages[0].more)
 
 
 @dataclass(frozen=True)

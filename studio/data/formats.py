@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio.data.conversation import TEXT, Message, RowError
+from studio.data.conversation import GOES_ON, TEXT, Message, RowError
 from studio.data.turns import MAX_DEPTH, ROLE_NAMES, check_order, depth_of, read_text, read_tools, read_turns
 
 # Format name -> columns of the question and of the answer. The first whose columns are both present wins.
@@ -101,7 +102,8 @@ def _by_name(row: dict[str, Any], name: str) -> tuple[list[Message], str]:
                 )
             return _pair(row, "prompt", "completion"), "completion"
         case "text":
-            return [Message(TEXT, read_text(row["text"], "text", "text"))], "text"
+            more = json.dumps({GOES_ON: True}) if row.get(GOES_ON) is True else ""
+            return [Message(TEXT, read_text(row["text"], "text", "text"), more)], "text"
         case "alpaca":
             return _alpaca(row), "output"
     question, answer = PAIRS[name]

@@ -15,6 +15,7 @@ from studio import files
 from studio.data.canonical import write_rows
 from studio.data.examine import Options, examine
 from studio.data.formats import Mapping
+from studio.data.mappings import remember
 from studio.data.mends import Tally, mended, named
 from studio.data.opening import num_bytes, readable, sha256
 from studio.data.reading import Progress, raw_rows
@@ -23,6 +24,7 @@ from studio.places import Workspace
 
 HISTORY = "history.json"
 NEAR = "near"
+CANONICAL = "messages"  # the mend after which no mapping is needed
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class VersionedSet:
         """
         with readable(source):
             self._source, self._sha256 = source.resolve(), sha256(source)
+        self._workspace = workspace
         self.folder = workspace.datasets / f"{files.safe_name(source.stem)}-{self._sha256[:12]}"
         try:
             told = files.read_json(self.folder / HISTORY)
@@ -101,7 +104,10 @@ class VersionedSet:
             dropped = dict.fromkeys(found.rows.tolist(), NEAR)
         tally = Tally()
         rows = mended(raw_rows(old.path, progress, fallback), mends, tally, dropped)
-        return self._keep(old, names, rows, tally.told)
+        made = self._keep(old, names, rows, tally.told)
+        if mapping is not None and CANONICAL not in names:
+            remember(self._workspace, sha256(made.path), mapping)
+        return made
 
     def replace(self, rows: Iterable[Any], name: str) -> Version:
         """A new version that holds these values, made by something called `name` (an edit by hand, a merge)."""

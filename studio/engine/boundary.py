@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import sys
 from collections.abc import Callable
-
-import torch
+from typing import Any
 
 from studio.errors import EngineError, OutOfMemoryError, StudioError
 from studio.runs.create import explain
@@ -35,17 +35,24 @@ def guarded(action: Callable[[], None], failed: Callable[[Failed], object]) -> b
         _log.exception("unforeseen")
         failed(_event(_card_lost(error) or error))
         # A CUDA error may leave the context unusable; a fresh process costs seconds, a poisoned one hours.
-        return not torch.cuda.is_available()
+        torch = _torch()
+        return torch is None or not torch.cuda.is_available()
     return True
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether there was too little memory, by the error's kind or, for libraries that know one kind only, by its words."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
+    torch = _torch()
+    if isinstance(error, MemoryError | OutOfMemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):  # a file that cannot be mapped, a process that cannot be started
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def _torch() -> Any:
+    """PyTorch, if this process has imported it: a worker that has not starts the sooner, and cannot meet its errors."""
+    return sys.modules.get("torch")
 
 
 def _event(error: Exception) -> Failed:

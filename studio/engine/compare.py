@@ -7,13 +7,13 @@ of the next token at every position.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel
 
 from studio.engine.load import load_base
-from studio.engine.template import render
+from studio.engine.template import dressed, prompt
+from studio.library.templates import kept_template
 from studio.models.bases import Base, find_base
 from studio.places import Workspace
 from studio.recipe.recipe import Base as BaseSpec
@@ -29,7 +29,8 @@ def agreement(workspace: Workspace, base: Base, adapter: Path, merged: Path) -> 
     spec = BaseSpec(id=base.id, quantisation="none", compute_dtype="float32")
     cpu = torch.device("cpu")
     loaded = load_base(base.path, spec, cpu)
-    encoded = [_ids(loaded.tokenizer, prompt) for prompt in PROMPTS]
+    tokenizer = dressed(loaded.tokenizer, kept_template(adapter))
+    encoded = [torch.tensor([prompt(tokenizer, [{"role": "user", "content": text}])]) for text in PROMPTS]
     overlaid = PeftModel.from_pretrained(loaded.model, str(adapter))
     expected = [_log_probabilities(overlaid, ids) for ids in encoded]
     del overlaid, loaded
@@ -42,11 +43,6 @@ def agreement(workspace: Workspace, base: Base, adapter: Path, merged: Path) -> 
         positions += wanted_TV.shape[0]
     # Rounding can take a divergence of nothing a hair below zero.
     return {"kl_mean": max(0.0, kl_sum / positions), "top1_agreement": same / positions}
-
-
-def _ids(tokenizer: Any, prompt: str) -> torch.Tensor:
-    text = render(tokenizer, [{"role": "user", "content": prompt}], answer_next=True)
-    return torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
 
 
 @torch.no_grad()

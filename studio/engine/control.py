@@ -44,10 +44,10 @@ class Coded:
 
 
 class Control:
-    """The control tokens of one tokenizer, of which `told` is the JSON."""
+    """The control tokens of one tokenizer."""
 
-    def __init__(self, tokenizer: Tokenizer, told: str) -> None:
-        self._told = told
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         added = sorted(tokenizer.get_added_tokens_decoder().items())[:_MOST]
         self._ids = {
             token.content: number for number, token in added if token.special or _MARKUP.fullmatch(token.content)
@@ -78,9 +78,7 @@ class Control:
         if not isinstance(value, str):
             return value
         if _PRIVATE.search(value):
-            raise DataError(
-                "A message holds control tokens and private-use characters.", "Remove one or the other from the row."
-            )
+            raise DataError("A message holds control tokens and private-use characters.", "Remove one or the other.")
         pattern = self._special if role == "assistant" else self._any
         return pattern.sub(lambda found: chr(_TYPED + self._names.index(found[0])), value) if pattern else value
 
@@ -102,7 +100,7 @@ class Control:
         is_control = np.isin(found, list(self._ids.values()))
         if any(not _PRIVATE.search(plain[start:end]) for start, end in offsets[is_control]):
             raise DataError(
-                "This base's tokenizer cannot write its control tokens as text.", "Remove them from the row's messages."
+                "This base's tokenizer cannot write its control tokens as text.", "Remove them from the messages."
             )
         return Coded(found.astype(np.int32), offsets, plain, places)
 
@@ -129,7 +127,7 @@ class Control:
     def _made_twin(self) -> tuple[Tokenizer, NDArray[np.int64]]:
         """The twin, and for each of its ids the one of the tokenizer itself."""
         names = {name: chr(_NAMES + number) for number, name in enumerate(self._names)}
-        told = json.loads(self._told)
+        told = json.loads(self._tokenizer.to_str())
         added = [{**token, "content": names.get(token["content"], token["content"])} for token in told["added_tokens"]]
         twin = Tokenizer.from_str(json.dumps({**told, "added_tokens": added}))
         ids = np.arange(twin.get_vocab_size(with_added_tokens=True) + len(added), dtype=np.int64)

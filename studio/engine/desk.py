@@ -11,7 +11,9 @@ import gc
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -21,6 +23,7 @@ from studio.engine.attention import forget_boundaries
 from studio.engine.checkpointing import stop_checkpointing
 from studio.engine.load import LoadedBase, base_key, load_base
 from studio.engine.overlay import NAME, lay_on, take_off
+from studio.engine.template import dressed, template_for
 from studio.errors import AdapterError
 from studio.library import adapter as library
 from studio.models.bases import Base
@@ -42,6 +45,8 @@ class Desk:
         self._attached: OrderedDict[str, str] = OrderedDict()
         self._model: torch.nn.Module | None = None
         self._count = 0
+        # The base's own; what it speaks by may have a template besides.
+        self._tokenizer: Any = None
 
     @property
     def model(self) -> torch.nn.Module:
@@ -57,8 +62,19 @@ class Desk:
         # One that is to be sharded may be too large for the card: it is cut up from main memory.
         place = torch.device("cpu") if self.to_shard else self.device
         self.base = load_base(base.path, spec, place, self.to_shard)
+        self._tokenizer = self.base.tokenizer
         self._model, self.fingerprint = self.base.model, base.fingerprint
         return self.base, True
+
+    def speak_by(self, choice: str) -> LoadedBase:
+        """Have the base render chats by the template that a recipe chose (`data.chat_template`). Raises `BaseModelError`."""
+        return self.speak(template_for(self._tokenizer.chat_template, choice))
+
+    def speak(self, template: str) -> LoadedBase:
+        """Have the base render chats by this template, or by none if that is empty, unless it has one of its own."""
+        assert self.base is not None, "no base is loaded"
+        self.base = replace(self.base, tokenizer=dressed(self._tokenizer, template))
+        return self.base
 
     def holds(self, path: Path, quantisation: str, compute_dtype: str = "") -> bool:
         """Whether this base lies here already, quantised so; a chat that names no dtype takes it in any."""
@@ -68,7 +84,7 @@ class Desk:
 
     def clear(self) -> None:
         """Let go of the base. On a card the memory is free at once; what the driver keeps goes with the process."""
-        self.base, self._model, self.fingerprint = None, None, ""
+        self.base, self._model, self._tokenizer, self.fingerprint = None, None, None, ""
         self._attached.clear()
         gc.collect()
         if self.device.type == "cuda":

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from studio import files
+from studio.data.formats import Mapping
 from studio.engine.batches import MicroBatch, Schedule, micro_batches
 from studio.engine.boundary import is_out_of_memory
 from studio.engine.comparison import Comparison
@@ -74,7 +75,8 @@ class FitTest:
     def perform(self) -> None:
         """Do it; the last event is its answer. Errors other than a lack of memory are left to the boundary."""
         recipe = from_dict(self.wish.recipe)
-        job = TrainJob(recipe, Path(self.wish.base), Path(self.wish.data), self.desk.device.type)
+        wish, mapping = self.wish, Mapping(**self.wish.mapping) if self.wish.mapping else None
+        job = TrainJob(recipe, Path(wish.base), Path(wish.data), self.desk.device.type, wish.data_sha256, mapping)
         self._tell("checking")
         base = find_base(self.workspace, self.wish.base)
         comparison = Comparison.of(self.workspace, base, recipe, self.desk)
@@ -96,6 +98,7 @@ class FitTest:
         loaded, is_new = self.desk.lay_base(base, job.recipe.base)
         if is_new:
             self.emit(e.BaseLoaded(base=base.path.name, bytes=loaded.num_bytes, seconds=loaded.seconds))
+        loaded = self.desk.speak_by(job.recipe.data.chat_template)
         self._tell("tokenising")
         material, _ = prepare(job, self.workspace, loaded, _nothing)
         if not self.is_wanted():

@@ -121,7 +121,8 @@ def _learn(workspace: Workspace, run: RunFolder, ranks: Ranks, device: str, to_s
         job, desk = job_in_force(run), Desk(pick_device(card), to_shard)
         base = find_base(workspace, str(job.base))
         as_run = Comparison.of(workspace, base, job.recipe, desk).as_run
-        loaded, _ = desk.lay_base(base, job.recipe.base)
+        desk.lay_base(base, job.recipe.base)
+        loaded = desk.speak_by(job.recipe.data.chat_template)
         material, _ = prepare(job, workspace, loaded, _nothing)
         overlaid = begin_overlay(desk, as_run)
         # A sharded base answers only if all its ranks do.

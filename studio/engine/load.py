@@ -8,7 +8,6 @@ memory and a fifth of the speed, and the gradient has no use for it.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,12 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging as transformers_logging
 
+from studio.engine.tokenizing import load_tokenizer
 from studio.errors import BaseModelError, OutOfMemoryError
 from studio.recipe.recipe import Base as BaseSpec
 
@@ -131,27 +130,6 @@ def keep_packed_weights(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
-
-
-def load_tokenizer(path: Path) -> Any:
-    """The base's tokenizer. Raises `BaseModelError` if there is none, or one without character offsets."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise BaseModelError(
-            f"The base {path.name} has no usable tokenizer.", "Add the base again, with all its files."
-        ) from error
-    if not tokenizer.is_fast:
-        raise BaseModelError(
-            f"The tokenizer of {path.name} cannot tell which characters a token stands for.",
-            "Use a base that ships a tokenizer.json.",
-        )
-    return tokenizer
-
-
-def template_hash(tokenizer: Any) -> str:
-    """SHA-256 of the chat template: rows rendered with another one are other rows."""
-    return hashlib.sha256(str(tokenizer.chat_template).encode("utf-8")).hexdigest()
 
 
 def pick_device(name: str) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -18,22 +18,14 @@ from studio.data.lengths import Lengths, consequence
 from studio.data.reading import raw_rows
 from studio.data.rows import judge, stream
 from studio.engine.encoders import encode_batches, num_workers
-from studio.engine.load import load_tokenizer
 from studio.engine.row_cache import in_batches
-from studio.engine.template import Coder, need_template
+from studio.engine.template import Coder
 from studio.errors import DataError
 
 Progress = Callable[[str, int, int], None]
 MOST_PROBLEMS = 100
 # Rows are measured as they are: this cuts none.
 _NO_LIMIT = (1 << 31) - 1
-
-
-def coder_of(base: Path, train_on: str) -> Coder:
-    """How the base in this folder sees rows. Raises `BaseModelError` if it has no tokenizer or no chat template."""
-    tokenizer = load_tokenizer(base)
-    need_template(tokenizer)
-    return Coder.of(tokenizer, train_on)
 
 
 def measure(
@@ -89,7 +81,7 @@ def _lengths(batch: pa.RecordBatch) -> Lengths:
     return Lengths(rows, tokens, first, last, supervised)
 
 
-def show(coder: Coder, tokenizer: Any, conversation: Conversation, max_tokens: int) -> dict[str, Any]:
+def show(coder: Coder, conversation: Conversation, max_tokens: int) -> dict[str, Any]:
     """One row as the model sees it: `tokens` with id, text, whether it is learnt and whether it is cut; `rendered`.
 
     Raises `DataError` if the answers in it cannot be told from the rest.
@@ -97,7 +89,7 @@ def show(coder: Coder, tokenizer: Any, conversation: Conversation, max_tokens: i
     (example,) = coder.encode([conversation])
     if isinstance(example, DataError):
         raise example
-    texts = _texts(tokenizer, example.ids.tolist())
+    texts = coder.texts(example.ids.tolist())
     tokens = [
         {"id": number, "text": text, "trained": is_trained, "cut": place >= max_tokens}
         for place, (number, text, is_trained) in enumerate(
@@ -113,11 +105,6 @@ def show(coder: Coder, tokenizer: Any, conversation: Conversation, max_tokens: i
         "num_supervised": example.num_supervised,
         "num_cut": max(0, len(tokens) - max_tokens),
     }
-
-
-def _texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """What each token stands for; part of a letter is shown as U+FFFD."""
-    return [tokenizer.decode([number], clean_up_tokenization_spaces=False) for number in ids]
 
 
 def find_row(data: Path, number: int, mapping: Mapping | None = None) -> Conversation:

@@ -12,8 +12,7 @@ from studio import files
 from studio.data.conversation import RowProblem
 from studio.data.formats import Mapping
 from studio.data.rows import judge
-from studio.engine.load import load_tokenizer
-from studio.engine.look import coder_of, show
+from studio.engine.look import show
 from studio.engine.template import Coder
 from studio.errors import DataError, StudioError
 from studio.runs.looks import SHOWN, ShowRow, answer_path, request_file
@@ -25,14 +24,10 @@ _NO_LIMIT = (1 << 31) - 1
 
 
 def answer_looks(
-    arguments: dict[str, Any], mapping: Mapping | None, progress: Callable[[str, int, int], None]
+    coder: Coder, arguments: dict[str, Any], mapping: Mapping | None, progress: Callable[[str, int, int], None]
 ) -> dict[str, Any]:
-    """Answer what is asked for in the folder `asked`, the newest first, until whoever asks is gone or asks no more.
-
-    Raises `BaseModelError` at once if the base has no tokenizer or no chat template.
-    """
-    base, folder = Path(arguments["base"]), Path(arguments["asked"])
-    coder, tokenizer = coder_of(base, arguments["train_on"]), load_tokenizer(base)
+    """Answer what is asked for in the folder `asked`, the newest first, until whoever asks is gone or asks no more."""
+    folder = Path(arguments["asked"])
     requests = request_file(folder)
     last = time.monotonic()
     while is_alive(arguments["pid"], arguments["process_started"]) and time.monotonic() - last < IDLE_SECONDS:
@@ -42,17 +37,17 @@ def answer_looks(
             continue
         # Who walks through the rows wants to see the one he has arrived at.
         newest, last = asked[-1], time.monotonic()
-        answer = _answer(coder, tokenizer, newest, mapping)
+        answer = _answer(coder, newest, mapping)
         files.write_json(answer_path(folder, newest.key), {"answer": json.dumps(answer)})
         progress(SHOWN, newest.key, 0)
     return {}
 
 
-def _answer(coder: Coder, tokenizer: Any, asked: ShowRow, mapping: Mapping | None) -> dict[str, Any]:
+def _answer(coder: Coder, asked: ShowRow, mapping: Mapping | None) -> dict[str, Any]:
     found = judge(asked.raw, mapping)
     try:
         if isinstance(found, RowProblem):
             raise DataError(found.message, found.fix)
-        return {"shown": show(coder, tokenizer, found[1], _NO_LIMIT)}
+        return {"shown": show(coder, found[1], _NO_LIMIT)}
     except StudioError as error:
         return {"error": error.message, "hint": error.hint}

@@ -25,9 +25,11 @@ from studio.engine.load import DTYPES
 from studio.engine.measure import peak_rss_bytes
 from studio.errors import AdapterError, DivergedError
 from studio.library.adapter import Adapter
+from studio.library.templates import kept_template, write_template
 from studio.models.bases import Base, write_sidecar
 from studio.models.facts import read_config
 from studio.models.headers import TensorInfo, read_headers
+from studio.models.templates import has_own
 
 # GPT-2's Conv1D keeps its weights as in x out. A square one does not show it: the family must be known.
 TRANSPOSED_FAMILIES = ("gpt2", "openai-gpt")
@@ -97,6 +99,8 @@ def merge(
         for pattern in _COPIED:
             for path in base.path.glob(pattern):
                 shutil.copyfile(path, folder / path.name)
+        if has_own(base.path) is False and (template := kept_template(adapter.path)):
+            write_template(folder, template)
         files.write_text(folder / "README.md", _card(base, adapter))
         source = f"{base.id} + {adapter.name}"
         write_sidecar(folder, name=out.name, source=source, licence=base.licence, imported=files.now())

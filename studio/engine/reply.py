@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 from studio.engine.attention import for_answers
 from studio.engine.ranks import Ranks
 from studio.engine.sharded import is_sharded
-from studio.engine.template import render
+from studio.engine.template import prompt
 from studio.errors import DataError
 
 
@@ -63,10 +63,11 @@ def reply(
 ) -> Reply:
     """The assistant's answer to `turns`; `on_text` gets each new piece of text, whole characters only.
 
-    The model is put into evaluation mode for the time being. Raises `DataError` if the chat is longer than the context.
+    The model is put into evaluation mode for the time being. Raises `BaseModelError` if nothing says how a chat is written out,
+    `DataError` if it is longer than the context.
     """
     began = time.perf_counter()
-    ids = tokenizer(render(tokenizer, turns, answer_next=True), add_special_tokens=False)["input_ids"]
+    ids = prompt(tokenizer, turns)
     room = context_tokens(model) - len(ids)
     if room < 1:
         raise DataError(f"This chat has {len(ids)} tokens: more than the base can read.", "Begin a new chat.")

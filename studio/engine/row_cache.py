@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from filelock import FileLock
 
 from studio import files
 from studio.data.conversation import Conversation
+from studio.data.formats import Mapping
 from studio.data.opening import num_bytes, sha256, unpacked_suffix
 from studio.data.reading import num_lines
 from studio.data.rows import stream
@@ -30,7 +32,7 @@ from studio.errors import ChangedError, StudioError
 from studio.places import Workspace
 
 # Raised whenever the same rows would come out otherwise, or be written otherwise.
-VERSION = 2
+VERSION = 3
 MOST_BYTES = 10_000_000_000
 BATCH_ROWS = 1024
 BATCH_CHARACTERS = 1_000_000
@@ -48,15 +50,16 @@ def encoded_rows(
     max_tokens: int,
     progress: Progress,
     group_by: str = "",
+    mapping: Mapping | None = None,
 ) -> EncodedFile:
     """The rows of `data`, whose bytes have the SHA-256 `fingerprint`, from the cache or made now. Rows with the same value in
-    the column `group_by` will be on the same side of every split.
+    the column `group_by` will be on the same side of every split; `mapping` says which column is what.
 
     Raises `DataError` if the data cannot be read or has no good row, `BaseModelError` if the template is of no use,
     `DiskFullError` if there is no room.
     """
     cache = workspace.encoded
-    folder = cache / key(data, fingerprint, coder, max_tokens, group_by)
+    folder = cache / key(data, fingerprint, coder, max_tokens, group_by, mapping)
     found = _open(folder)
     if found is None:
         cache.mkdir(parents=True, exist_ok=True)
@@ -64,14 +67,16 @@ def encoded_rows(
         with FileLock(cache / "lock"):
             found = _open(folder)
             if found is None:
-                _build(folder, data, fingerprint, coder, max_tokens, progress, group_by)
+                _build(folder, data, fingerprint, coder, max_tokens, progress, group_by, mapping)
                 found = EncodedFile(folder / ROWS)
     with suppress(OSError):  # it may have had to make room for another meanwhile: what is mapped can still be read
         os.utime(folder)
     return found
 
 
-def key(data: Path, fingerprint: str, coder: Coder, max_tokens: int, group_by: str = "") -> str:
+def key(
+    data: Path, fingerprint: str, coder: Coder, max_tokens: int, group_by: str = "", mapping: Mapping | None = None
+) -> str:
     """The name of the folder with these rows."""
     deciding = {
         "version": VERSION,
@@ -80,6 +85,7 @@ def key(data: Path, fingerprint: str, coder: Coder, max_tokens: int, group_by: s
         "coder": coder.told,
         "max_tokens": max_tokens,
         "group_by": group_by,
+        "mapping": asdict(mapping) if mapping else None,
         "packages": {package: metadata.version(package) for package in _DECIDING},
         # Some templates tell the model the date.
         "day": time.strftime("%Y-%m-%d") if "strftime_now" in coder.told else "",
@@ -96,7 +102,14 @@ def _open(folder: Path) -> EncodedFile | None:
 
 
 def _build(
-    folder: Path, data: Path, fingerprint: str, coder: Coder, max_tokens: int, progress: Progress, group_by: str = ""
+    folder: Path,
+    data: Path,
+    fingerprint: str,
+    coder: Coder,
+    max_tokens: int,
+    progress: Progress,
+    group_by: str = "",
+    mapping: Mapping | None = None,
 ) -> None:
     files.sweep(folder.parent)
     if folder.exists():
@@ -104,7 +117,7 @@ def _build(
     # A token takes four bytes and stands for about as many characters.
     needs_bytes = num_bytes(data)
     _make_room(folder.parent, needs_bytes)
-    batches = encode_batches(coder, _batches(data, progress, group_by), max_tokens, num_workers(data))
+    batches = encode_batches(coder, _batches(data, progress, group_by, mapping), max_tokens, num_workers(data))
     with files.new_folder(folder, needs_bytes=needs_bytes) as new, closing(batches):
         with pa.OSFile(str(new / ROWS), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
             for batch in batches:
@@ -113,10 +126,12 @@ def _build(
             raise ChangedError(f"{data.name} changed while it was being read.", "Start again when it is complete.")
 
 
-def _batches(data: Path, progress: Progress, group_by: str = "") -> Iterator[Sequence[Conversation]]:
+def _batches(
+    data: Path, progress: Progress, group_by: str, mapping: Mapping | None
+) -> Iterator[Sequence[Conversation]]:
     """The good rows in batches of a bounded size, telling how far the reading has come."""
     total = num_lines(data)
-    for batch in in_batches(stream(data, group_by=group_by)):
+    for batch in in_batches(stream(data, mapping, group_by=group_by)):
         yield batch
         # In a folder each file begins with line 1.
         progress("lines", max(batch[-1].line, batch[-1].row), total)

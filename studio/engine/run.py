@@ -11,7 +11,6 @@ from typing import Any
 from peft import PeftModel
 
 from studio import files
-from studio.data.opening import sha256
 from studio.engine.attention import prefer_varlen
 from studio.engine.batches import Layout, Schedule
 from studio.engine.checkpointing import blocks, checkpoint_layers
@@ -31,7 +30,7 @@ from studio.engine.reply import Sampling, context_tokens, reply
 from studio.engine.row_cache import Progress, encoded_rows
 from studio.engine.sharded import shard
 from studio.engine.standing import Standing
-from studio.engine.template import Coder, need_template
+from studio.engine.template import Coder
 from studio.engine.train import Emit, Material, Orders, Outcome, train
 from studio.errors import DataError
 from studio.library import shelf
@@ -124,7 +123,8 @@ def load(
 ) -> tuple[LoadedBase, Material, Encoded]:
     """Have base and rows ready."""
     emit(e.PhaseEntered(name="loading", detail=base.id))
-    loaded, _ = desk.lay_base(base, job.recipe.base)
+    desk.lay_base(base, job.recipe.base)
+    loaded = desk.speak_by(job.recipe.data.chat_template)
     emit(e.PhaseEntered(name="tokenising"))
     material, encoded = prepare(job, workspace, loaded, _progress(emit))
     return loaded, material, encoded
@@ -133,16 +133,16 @@ def load(
 def prepare(job: TrainJob, workspace: Workspace, loaded: LoadedBase, progress: Progress) -> tuple[Material, Encoded]:
     """Read, encode and split the rows. Raises `DataError` if nothing is left to learn."""
     recipe, tokenizer = job.recipe, loaded.tokenizer
-    need_template(tokenizer)
     coder = Coder.of(tokenizer, recipe.data.train_on)
     everything = encoded_rows(
         workspace,
         job.data,
-        job.data_sha256 or sha256(job.data),
+        job.data_sha256,
         coder,
         recipe.data.max_tokens,
         progress,
         recipe.data.group_by,
+        job.mapping,
     )
     encoded, held_out = everything.split(recipe.data.validation_fraction, recipe.training.seed)
     if not encoded.examples:

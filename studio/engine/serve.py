@@ -27,6 +27,7 @@ from studio.engine.reply import Reply, Sampling, last_is_question, reply
 from studio.engine.run import perform
 from studio.engine.train import Orders
 from studio.errors import BusyError, DataError, DiskFullError
+from studio.library.templates import lane_templates
 from studio.models.bases import find_base
 from studio.places import Workspace
 from studio.recipe.recipe import Base as BaseSpec
@@ -231,9 +232,11 @@ class Server:
             spec = BaseSpec(id=base.id, quantisation=wish.quantisation, compute_dtype=dtype)  # type: ignore[arg-type]
             loaded, _ = self.desk.lay_base(base, spec)
             self.news.post(e.BaseLoaded(base=Path(wish.base).name, bytes=loaded.num_bytes, seconds=loaded.seconds))
+        templates = lane_templates(wish.lanes)
         for lane, (folder, turns) in enumerate(zip(wish.lanes, wish.turns, strict=True)):
             if wish.ask in self._hushed:
                 return
+            self.desk.speak(templates[lane])
             with self.desk.lane(Path(folder) if folder else None) as (model, fingerprint, swap_seconds):
                 self._stream(wish, lane, model, turns, fingerprint, swap_seconds)
 

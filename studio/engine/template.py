@@ -3,13 +3,14 @@
 The conversation is rendered with the base's own chat template; where the assistant speaks in it is found as
 `studio.engine.spans` says. Of each answer, the trained part ends with the token that ends the turn, so that the model learns to
 stop. Control tokens that somebody typed into a message are text (`studio.engine.control`). A text that is no conversation is
-learnt as it stands, with the token that ends a text behind it.
+learnt as it stands, with the token that ends a text behind it; a piece of one that goes on has no such end.
 
 Nothing here needs torch: a worker that only encodes starts in a second and holds little memory.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from tokenizers import Encoding, Tokenizer
 
 from studio.data.conversation import Conversation
 from studio.engine.control import Coded, Control
-from studio.engine.spans import REFUSALS, Answer, Template, refusal
+from studio.engine.spans import Answer, Template
 from studio.errors import BaseModelError, DataError
+from studio.models.templates import OWN, template_text
+from studio.models.templates import refusal as refusal_of_choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +53,63 @@ class Example:
         return Example(self.ids[:max_tokens], self.trained[:max_tokens], self.row)
 
 
-def render(tokenizer: Any, turns: Sequence[dict[str, str]], answer_next: bool) -> str:
-    """The turns as text, through the template's sandbox; with `answer_next` the assistant's turn is opened."""
-    try:
-        text = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=answer_next)
-    except REFUSALS as error:
-        raise refusal(error) from error
-    return str(text)
+def prompt(tokenizer: Any, turns: Sequence[dict[str, str]]) -> list[int]:
+    """Ids of the turns with the assistant's turn opened; control tokens that somebody typed are text, as in training.
 
-
-def need_template(tokenizer: Any) -> None:
-    """Raise `BaseModelError` if the base cannot render chats."""
+    Raises `BaseModelError` without a template, `DataError` if the template refuses the turns.
+    """
     if not tokenizer.chat_template:
-        raise BaseModelError("This base has no chat template.", "Choose an instruction-tuned base.")
+        raise no_template()
+    template = Template(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
+    control = Control(tokenizer.backend_tokenizer)
+    if not any(control.is_typed(turn["content"], turn["role"]) for turn in turns):
+        text = template.render(turns, None, answer_next=True)
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    held = [control.held_back(turn, turn["role"]) for turn in turns]
+    return [int(number) for number in control.encode(template.render(held, None, answer_next=True)).ids]
+
+
+def dressed(tokenizer: Any, template: str) -> Any:
+    """The tokenizer, or where it has no chat template of its own and `template` is one, its twin with that."""
+    if tokenizer.chat_template or not template:
+        return tokenizer
+    twin = copy.copy(tokenizer)
+    twin.chat_template = template
+    return twin
+
+
+def template_for(own: str | None, choice: str) -> str:
+    """The chat template to go by: the base's own, or the one that a recipe chose (`data.chat_template`) for a base without.
+
+    Raises `BaseModelError` if there is none, or if one was chosen beside the base's own.
+    """
+    if own and choice == OWN:
+        return own
+    if own or choice == OWN:
+        raise no_template(is_own=bool(own))
+    return template_text(choice)
+
+
+def no_template(*, is_own: bool = False) -> BaseModelError:
+    """Why a base cannot render chats; or, if it `is_own`, why not by another template than its own."""
+    told = refusal_of_choice(is_own=is_own)
+    return BaseModelError(f"{told['message'][0].upper()}{told['message'][1:]}.", told["fix"])
+
+
+def told_of(tokenizer: Any) -> dict[str, Any]:
+    """All that decides how a fast tokenizer of transformers encodes, but for what is to be learnt. `template` may be None.
+
+    Truncation and padding are not taken over.
+    """
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return {
+        "template": tokenizer.get_chat_template() if tokenizer.chat_template else None,
+        "special_tokens": tokenizer.special_tokens_map,
+        "special_ids": sorted({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}),
+        "split_special_tokens": tokenizer.split_special_tokens,
+        "tokenizer": tokenizer.backend_tokenizer.to_str(),
+    }
 
 
 class Coder:
@@ -84,21 +131,8 @@ class Coder:
 
     @classmethod
     def of(cls, tokenizer: Any, train_on: str) -> Coder:
-        """From a fast tokenizer of transformers with a chat template. Truncation and padding are not taken over."""
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
-        return cls(
-            json.dumps(
-                {
-                    "train_on": train_on,
-                    "template": tokenizer.get_chat_template(),
-                    "special_tokens": tokenizer.special_tokens_map,
-                    "special_ids": sorted({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}),
-                    "split_special_tokens": tokenizer.split_special_tokens,
-                    "tokenizer": tokenizer.backend_tokenizer.to_str(),
-                }
-            )
-        )
+        """From a fast tokenizer of transformers with a chat template."""
+        return cls(json.dumps({"train_on": train_on, **told_of(tokenizer)}))
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -116,7 +150,7 @@ class Coder:
 
     @cached_property
     def _control(self) -> Control:
-        return Control(self._tokenizer, self._tokenizer_told)
+        return Control(self._tokenizer)
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | DataError]:
         """Tokens and label mask of each conversation, or why the answers in it cannot be told from the rest.
@@ -135,6 +169,10 @@ class Coder:
             raise draft
         return self._control.let_go(draft.text)
 
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """What each token stands for; part of a letter is shown as U+FFFD."""
+        return [self._tokenizer.decode([number], skip_special_tokens=False) for number in ids]
+
     def _finished(self, draft: _Draft | DataError, row: int, codes: Iterator[Encoding]) -> Example | DataError:
         if isinstance(draft, DataError):
             return draft
@@ -143,7 +181,7 @@ class Coder:
         except DataError as error:
             return error
         if draft.is_prose:
-            return self._prose(coded, row)
+            return self._prose(coded, row, draft.goes_on)
         return self._example(coded, draft.answers, row)
 
     def _draft(self, conversation: Conversation) -> _Draft | DataError:
@@ -159,7 +197,7 @@ class Coder:
                 turns = [self._control.held_back(turn, turn["role"]) for turn in turns]
                 tools = self._control.held_back(tools, "system")
             if conversation.is_text:
-                return _Draft(turns[0]["content"], None, is_odd, is_prose=True)
+                return _Draft(turns[0]["content"], None, is_odd, is_prose=True, goes_on=conversation.goes_on)
             text = self._template.render(turns, tools, answer_next=False)
             if self._train_on == "everything":
                 return _Draft(text, None, is_odd)
@@ -169,11 +207,11 @@ class Coder:
         except DataError as error:
             return error
 
-    def _prose(self, coded: Coded, row: int) -> Example:
-        """All of a text, behind what this tokenizer puts before one, with the token that ends a text after it."""
+    def _prose(self, coded: Coded, row: int, goes_on: bool) -> Example:
+        """All of a text behind what this tokenizer puts before one, and the token that ends a text unless it goes on."""
         eos_id = self._tokenizer.token_to_id(self._eos_token) if self._eos_token else None
         before = [one for one in self._tokenizer.encode("").ids if one != eos_id]
-        ids = np.array([*before, *coded.ids, *([] if eos_id is None else [eos_id])], dtype=np.int32)
+        ids = np.array([*before, *coded.ids, *([] if eos_id is None or goes_on else [eos_id])], dtype=np.int32)
         return Example(ids, np.ones(len(ids), dtype=np.bool_), row)
 
     def _example(self, coded: Coded, answers: list[Answer] | None, row: int) -> Example:
@@ -204,6 +242,7 @@ class _Draft:
     answers: list[Answer] | None
     is_odd: bool = False
     is_prose: bool = False
+    goes_on: bool = False
 
 
 def _coded(code: Encoding, text: str) -> Coded:

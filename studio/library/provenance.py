@@ -36,7 +36,11 @@ def facts(run: RunFolder, step: int) -> dict[str, Any]:
             "revision": job["base"].get("revision", ""),
             "fingerprint": job["inputs"]["base"],
         },
-        "data": {"name": Path(job["data"]["path"]).name, "sha256": job["inputs"]["dataset"]},
+        "data": {
+            "name": Path(job["data"]["path"]).name,
+            "sha256": job["inputs"]["dataset"],
+            "mapping": job["data"].get("mapping"),
+        },
         "template_sha256": job["inputs"]["chat template"],
         "recipe": recipe,
         "versions": job["versions"],

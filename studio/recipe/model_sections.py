@@ -122,6 +122,16 @@ class Data(Section, frozen=True):
         raw_name="assistant_only_loss",
         group="Data",
     )
+    chat_template: Literal["own", "chatml", "alpaca", "vicuna", "plain"] = setting(
+        "own",
+        label="Chat template",
+        help="How a chat is written out for a base that has no way of its own; the adapter keeps it. More markers part the turns "
+        "more clearly, fewer suit a single task that is always the same. Start with own; with chatml where there is none. "
+        "No effect on video memory.",
+        unit="",
+        raw_name="chat_template",
+        group="Data",
+    )
 
 
 class Adapter(Section, frozen=True):

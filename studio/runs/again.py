@@ -22,10 +22,10 @@ def again(
     It begins with the overlay of the last good checkpoint, where there is one, and on the inputs as they are now. Raises what
     `create_run` raises.
     """
-    recipe = recipe_of(run)
+    recipe, before = recipe_of(run), read_job(run).chosen
     for path, value in changes.items():
         recipe = replaced(recipe, path, value)
-    return create_run(workspace, recipe, device=device, name=name or run.name, origin=last_good(run))
+    return create_run(workspace, recipe, device=device, name=name or run.name, origin=last_good(run), before=before)
 
 
 def recipe_of(run: RunFolder) -> Recipe:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from studio import files
+from studio.data.chosen import Chosen, choose
+from studio.data.formats import Mapping
+from studio.data.mappings import recall
 from studio.data.opening import num_bytes, sha256
 from studio.data.rows import read
 from studio.errors import AdapterError, ChangedError, DamagedError, RecipeError, StudioError
 from studio.models.bases import Base, find_base
+from studio.models.templates import has_own, misfit, template_text
 from studio.places import Workspace
 from studio.recipe.check import check
 from studio.recipe.recipe import Recipe
@@ -30,13 +35,19 @@ _TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json", "tokenizer.js
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What `job.json` of a training run says, read back. `data_sha256` is empty for a job that was never written down."""
+    """What `job.json` of a training run says, read back. `mapping` says which column is what, if the user had to be asked."""
 
     recipe: Recipe
     base: Path
     data: Path
     device: str
-    data_sha256: str = ""
+    data_sha256: str
+    mapping: Mapping | None = None
+
+    @property
+    def chosen(self) -> Chosen:
+        """The dataset as the run reads it."""
+        return Chosen(self.data, self.data_sha256, self.mapping)
 
 
 def create_run(
@@ -47,13 +58,16 @@ def create_run(
     recipe_folder: Path | None = None,
     name: str | None = None,
     origin: Origin | None = None,
+    before: Chosen | None = None,
 ) -> RunFolder:
     """A new run folder for `recipe`, its overlay to begin as `origin` has it. Nothing is trained yet.
+
+    A dataset is read as its user has confirmed, or as the run that it was read by `before` read it.
 
     Raises `RecipeError`, `BaseModelError`, `DataError` or, for an origin that does not fit, `AdapterError` before anything is
     written.
     """
-    base, data = _checked(workspace, recipe, recipe_folder)
+    base, data = _checked(workspace, recipe, recipe_folder, before)
     if origin is not None:
         refuse_misfit(origin, recipe.adapter, base)
     job = {**_job(recipe, device, base, data), **({"parent": origin.record()} if origin else {})}
@@ -74,21 +88,25 @@ def job_instead(
             f"{run.name} begins with the overlay of {parent['run'] or parent['adapter']}: base and overlay stay as they are.",
             "Leave the sections [base] and [adapter] alone, or begin a run from nothing.",
         )
-    base, data = _checked(workspace, recipe, recipe_folder)
+    base, data = _checked(workspace, recipe, recipe_folder, old.chosen)
     name = recipe.name if run.name == old.recipe.name else run.name
     kept = {key: value for key, value in run.job.items() if key in ("kind", "created", "parent")}
     return {**kept, "name": name, **_job(recipe, old.device, base, data)}
 
 
-def _job(recipe: Recipe, device: str, base: Base, data: Path) -> dict[str, Any]:
+def _job(recipe: Recipe, device: str, base: Base, data: Chosen) -> dict[str, Any]:
     return {
         "recipe": to_dict(recipe),
         "device": device,
         "base": {"id": base.id, "path": str(base.path), "hub_id": base.hub_id, "revision": base.revision},
-        "data": {"path": str(data)},
-        "inputs": inputs(base, data),
+        "data": _told(data),
+        "inputs": inputs(base, data, recipe),
         "versions": versions(),
     }
+
+
+def _told(data: Chosen) -> dict[str, Any]:
+    return {"path": str(data.path), **({"mapping": asdict(data.mapping)} if data.mapping else {})}
 
 
 def fit_test_of(workspace: Workspace, recipe: Recipe, *, recipe_folder: Path | None = None) -> TestFit:
@@ -97,18 +115,30 @@ def fit_test_of(workspace: Workspace, recipe: Recipe, *, recipe_folder: Path | N
     Raises `RecipeError`, `BaseModelError` or `DataError`.
     """
     base, data = _checked(workspace, recipe, recipe_folder)
-    return TestFit(test=uuid4().hex, recipe=to_dict(recipe), base=str(base.path), data=str(data))
+    mapping = asdict(data.mapping) if data.mapping else None
+    return TestFit(
+        test=uuid4().hex,
+        recipe=to_dict(recipe),
+        base=str(base.path),
+        data=str(data.path),
+        data_sha256=data.sha256,
+        mapping=mapping,
+    )
 
 
-def _checked(workspace: Workspace, recipe: Recipe, recipe_folder: Path | None) -> tuple[Base, Path]:
+def _checked(
+    workspace: Workspace, recipe: Recipe, recipe_folder: Path | None, before: Chosen | None = None
+) -> tuple[Base, Chosen]:
     """Base and dataset of a recipe that nothing seems wrong with."""
     problems = check(recipe)
     if problems:
         raise RecipeError(problems)
     base = find_base(workspace, recipe.base.id)
-    data = resolve_data(recipe.data.path, recipe_folder)
-    if num_bytes(data) < _LOOK_THROUGH_BYTES:
-        read(data)  # raises if no row can be used: better now than after the base was loaded
+    if problem := misfit(has_own(base.path), recipe.data.chat_template):
+        raise RecipeError([problem])
+    data = choose(workspace, resolve_data(recipe.data.path, recipe_folder), before)
+    if num_bytes(data.path) < _LOOK_THROUGH_BYTES:
+        read(data.path, data.mapping)  # raises if no row can be used: better now than after the base was loaded
     return base, data
 
 
@@ -122,13 +152,14 @@ def read_job(run: RunFolder) -> TrainJob:
             Path(job["data"]["path"]),
             str(job["device"]),
             str(job.get("inputs", {}).get("dataset", "")),
+            Mapping(**job["data"]["mapping"]) if job["data"].get("mapping") else None,
         )
     except (KeyError, TypeError, RecipeError) as error:
         raise DamagedError(f"The job.json of {run.id} cannot be understood.", "Start a new run.") from error
 
 
 def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
-    """Raise `ChangedError` if the run's base, data or template is no longer what it was at the start."""
+    """Raise `ChangedError` if the run's base, data, columns or template are no longer what they were at the start."""
     changed, _ = changed_inputs(workspace, run)
     if changed:
         raise ChangedError(
@@ -138,20 +169,23 @@ def refuse_changes(workspace: Workspace, run: RunFolder) -> None:
         )
 
 
-def changed_inputs(workspace: Workspace, run: RunFolder) -> tuple[list[str], dict[str, str]]:
-    """Names of the inputs that are no longer what `job.json` says, and the hashes of all as they are now.
+def changed_inputs(workspace: Workspace, run: RunFolder) -> tuple[list[str], dict[str, Any]]:
+    """Names of the inputs that are no longer what `job.json` says, and the job with all of them as they are now.
 
     Raises `ChangedError` if the dataset is gone, `BaseModelError` if the base is.
     """
     job = read_job(run)
     try:
-        now = inputs(find_base(workspace, str(job.base)), job.data)
+        fingerprint = sha256(job.data)
     except FileNotFoundError as error:
         raise ChangedError(
             f"The dataset of {run.name} is gone: {job.data}.", "Put it back, or start a new run.", run=run.id
         ) from error
-    was: dict[str, Any] = run.job["inputs"]
-    return [name for name, value in now.items() if was.get(name) != value], now
+    # A mapping that is no longer remembered here, or never was, is still that of the run.
+    data = Chosen(job.data, fingerprint, recall(workspace, fingerprint) or job.mapping)
+    was, now = run.job["inputs"], inputs(find_base(workspace, str(job.base)), data, job.recipe)
+    changed = [name for name, value in now.items() if was.get(name) != value]
+    return changed, {**run.job, "data": _told(data), "inputs": now}
 
 
 def refuse_full_disk(run: RunFolder) -> None:
@@ -161,13 +195,18 @@ def refuse_full_disk(run: RunFolder) -> None:
         files.need_room(Path(telling[-1].folder), telling[-1].needs_bytes)
 
 
-def inputs(base: Base, data: Path) -> dict[str, str]:
-    """Hashes of what a run depends on: `base`, `dataset`, `chat template`."""
+def inputs(base: Base, data: Chosen, recipe: Recipe) -> dict[str, str]:
+    """Hashes of what a run depends on: `base`, `dataset`, `chat template` and, if its columns were mapped, `column mapping`."""
     template = hashlib.sha256()
     for name in _TEMPLATE_FILES:
         path = base.path / name
         template.update(path.read_bytes() if path.is_file() else b"-")
-    return {"base": base.fingerprint, "dataset": sha256(data), "chat template": template.hexdigest()}
+    template.update(template_text(recipe.data.chat_template).encode("utf-8"))
+    found = {"base": base.fingerprint, "dataset": data.sha256, "chat template": template.hexdigest()}
+    if data.mapping:
+        told = json.dumps(asdict(data.mapping), sort_keys=True)
+        found["column mapping"] = hashlib.sha256(told.encode("ascii")).hexdigest()
+    return found
 
 
 def versions() -> dict[str, str]:

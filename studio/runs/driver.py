@@ -187,13 +187,13 @@ class Driver:
         False if it cannot be begun at all; the run then says why.
         """
         try:
-            changed, now = changed_inputs(self._workspace, run)
+            changed, job = changed_inputs(self._workspace, run)
         except StudioError as error:
             kind, message, hint = explain(error)
             run.events.post(e.Failed(kind=kind, message=message, hint=hint))
             return False
         if changed:
-            files.write_json(run.path / "job.json", {**run.job, "inputs": now})
+            files.write_json(run.path / "job.json", job)
             said = f"The {' and the '.join(changed)} changed while this run waited: it is trained as they are now."
             run.events.post(e.Warned(message=said))
         return True

@@ -102,14 +102,16 @@ class Say(Wish):
 class TestFit(Wish):
     """Take three steps of a run that is not begun yet, on rows as long as they can be, and tell what they held.
 
-    Nothing of it is kept but the loaded base. `test` is an id of the asker's; `recipe` as `job.json` would hold it, `base` a
-    folder, `data` a file.
+    Nothing of it is kept but the loaded base. `test` is an id of the asker's; `recipe` and `mapping` as `job.json` would hold
+    them, `base` a folder, `data` a file whose bytes have the SHA-256 `data_sha256`.
     """
 
     test: str
     recipe: dict[str, Any]
     base: str
     data: str
+    data_sha256: str
+    mapping: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

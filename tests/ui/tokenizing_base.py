@@ -15,7 +15,7 @@ CHATML = (
 )
 
 
-def write_tokenizing_base(folder: Path) -> Path:
+def write_tokenizing_base(folder: Path, template: str = CHATML) -> Path:
     """Every byte is a token, as are three control tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
@@ -25,5 +25,5 @@ def write_tokenizing_base(folder: Path) -> Path:
     write_base(folder, config={**CONFIG, "vocab_size": 259})
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": CHATML}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
     return folder

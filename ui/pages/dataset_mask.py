@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QWidget
 
+from studio.models.templates import OFFERED, OWN
 from ui import theme
 from ui.dataset_view import DatasetView, Shown
 from ui.pages.dataset_words import percent, tr
@@ -17,10 +18,23 @@ from ui.widgets.page import Card
 from ui.widgets.token_view import MOST_TOKENS, Token, TokenView, visible_text
 
 
+def labelled(words: PlainLabel, control: QWidget) -> QWidget:
+    """Words and, behind them, what they speak of."""
+    row = QWidget()
+    inner = QHBoxLayout(row)
+    inner.setContentsMargins(0, 0, 0, 0)
+    inner.setSpacing(theme.px(12))
+    inner.addWidget(words, 1)
+    inner.addWidget(control)
+    return row
+
+
 class MaskCard(Card):
-    """The card beside the rows. `base_chosen` carries the id of the base to see with."""
+    """The card beside the rows. `base_chosen` carries the id of the base to see with, `template_chosen` the chat template for one
+    that has none of its own."""
 
     base_chosen = Signal(str)
+    template_chosen = Signal(str)
 
     def __init__(self, state: AppState, *, parent: QWidget | None = None) -> None:
         super().__init__(tr("As the model sees it"), parent=parent)
@@ -30,6 +44,10 @@ class MaskCard(Card):
         self.base.setMinimumWidth(theme.px(170))
         self.base.value_changed.connect(lambda value: self.base_chosen.emit(str(value)))
         self.add_head(self.base)
+        self.template = Choice([(OWN, tr("Choose one")), *OFFERED.items()], OWN, name=tr("Written out as"))
+        self.template.value_changed.connect(lambda value: self.template_chosen.emit(str(value)))
+        words = tr("No chat template of its own: chats are written as")
+        self._bare = labelled(PlainLabel(words, "small", "text2", wrap=True), self.template)
         self._share, self._what = PlainLabel("", "number"), PlainLabel("", "small", "text2", wrap=True)
         self._head = QWidget()
         head = QHBoxLayout(self._head)
@@ -45,6 +63,7 @@ class MaskCard(Card):
         self._inner.addWidget(self.tokens)
         self.token = PlainLabel("", "small", "text2", elide=True)
         self._line = Divider()
+        self.add(self._bare)
         self.add(self._head)
         self.add(self._line)
         self.add(self._inner, 1)
@@ -54,6 +73,7 @@ class MaskCard(Card):
     def show_view(self, view: DatasetView) -> None:
         """Show the row that is wanted, as far as it is known."""
         self._offer_bases(view)
+        self._offer_templates(view)
         shown = view.shown
         self._shown = shown or Shown(-1)
         is_there = shown is not None and bool(shown.tokens)
@@ -69,7 +89,8 @@ class MaskCard(Card):
             self._empty.set_text(tr("No row chosen"), tr("Choose a row to see each of its tokens."))
         elif shown is None:
             self._empty.set_text(
-                tr("One moment"), tr("The base's tokenizer is asked. Loading it for the first row takes some seconds.")
+                tr("One moment"),
+                tr("The base's tokenizer is asked. For a base that is new here that takes some seconds."),
             )
         else:
             self._empty.set_text(tr("This row cannot be shown"), f"{shown.error} {shown.hint}".strip())
@@ -82,6 +103,13 @@ class MaskCard(Card):
         elif self.base.value() != chosen:
             self.base.set_value(chosen)
         self.base.setEnabled(bool(bases))
+
+    def _offer_templates(self, view: DatasetView) -> None:
+        recipe = self._state.recipe
+        self._bare.setVisible(self.base.value() in self._state.bare_bases)
+        chosen = view.template or recipe.data.chat_template
+        if self.template.value() != chosen:
+            self.template.set_value(chosen)
 
     def _show_tokens(self, shown: Shown) -> None:
         limit = self._state.recipe.data.max_tokens

@@ -108,7 +108,7 @@ class DatasetsPage(Page):
 
     def _connect(self) -> None:
         state = self._state
-        for signal in (state.dataset_changed, state.bases_changed, state.recipe_changed):
+        for signal in (state.dataset_changed, state.bases_changed, state.base_facts_changed, state.recipe_changed):
             signal.connect(self._take_facts)
         self.tabs.value_changed.connect(self._show_tab)
         self.use.clicked.connect(lambda: self._request("use"))
@@ -119,6 +119,7 @@ class DatasetsPage(Page):
         self.rows.row_chosen.connect(self._show_row)
         self.rows.search_requested.connect(lambda words: self._request("search", words))
         self.seen.base_chosen.connect(lambda base: self._request("base", base))
+        self.seen.template_chosen.connect(lambda name: self._request("template", name))
         mends = self.problems.mends
         mends.mend_requested.connect(lambda name: self._request("mend", [name]))
         mends.undo_requested.connect(lambda: self._request("undo"))

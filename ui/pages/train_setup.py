@@ -22,7 +22,7 @@ from ui.form import Form, FormGrid, matches
 from ui.pages.train_choices import BaseChoice, DataChoice
 from ui.pages.train_cost import CostPanel
 from ui.pages.train_groups import MoreSettings
-from ui.pages.train_words import at_once, learns, num_steps, rows_split, run_name, short_count, shortened, tr
+from ui.pages.train_words import at_once, counted, learns, num_steps, rows_split, run_name, short_count, shortened, tr
 from ui.state import AppState
 from ui.widgets.buttons import Button
 from ui.widgets.controls import TextField
@@ -201,7 +201,7 @@ class TrainSetup(Page):
             return ""
         text = tr("\u2248 {0} to train, {1} held out").format(format_int(rows), format_int(held))
         bad = self._state.data.num_rows - self._state.data.num_good
-        return text + (tr(", {0} cannot be used").format(format_int(bad)) if bad > 0 else "")
+        return text + (tr(", {0} cannot be used").format(counted(self._state, bad)) if bad > 0 else "")
 
     def _show_job(self, job: object) -> None:
         """How far the import of a base is, where the base is chosen."""

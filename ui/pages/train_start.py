@@ -13,7 +13,7 @@ from ui import theme
 from ui.form import sentence
 from ui.pages.train_fixes import Remedies
 from ui.pages.train_tested import FitTestPanel
-from ui.pages.train_words import num_steps, rows_split, run_name, tr
+from ui.pages.train_words import counted, num_steps, rows_split, run_name, tr
 from ui.state import AppState
 from ui.widgets.buttons import Button
 from ui.widgets.labels import Divider, IconLabel, PlainLabel, plain_tip
@@ -301,7 +301,7 @@ class StartCard(Card):
             return "open", tr("Data"), tr("Not read yet")
         if data.problems:
             return "warn", tr("Data"), "\n".join(data.problems[:5])
-        return "ok", tr("Data"), tr("{0} good rows").format(format_int(data.num_good))
+        return "ok", tr("Data"), tr("{0} good rows").format(counted(self._state, data.num_good))
 
     def _fits_check(self) -> tuple[str, str, str]:
         state = self._state

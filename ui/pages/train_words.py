@@ -93,6 +93,11 @@ def data_name(path: str) -> str:
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2] or path
 
 
+def counted(state: AppState, rows: int) -> str:
+    """A number of rows of the dataset, with the sign for what is reckoned from its beginning alone."""
+    return format_int(rows) if state.data.is_whole else f"\u2248 {format_int(rows)}"
+
+
 def rows_split(state: AppState) -> tuple[int, int]:
     """(rows to learn from, rows held out), the second about as many as the recipe's share of them."""
     good = state.data.num_good

@@ -10,6 +10,7 @@ import wakepy
 from studio import files
 from studio.cli import commands_train
 from studio.cli.follow import raise_failure
+from studio.data.formats import Mapping
 from studio.errors import DivergedError
 from studio.places import Workspace
 from studio.runs import events as e
@@ -42,6 +43,31 @@ def test_a_computer_that_may_fall_asleep_all_the_same_is_told_of(
     assert answer.code == 0
     assert "falling asleep" in answer.err
     assert answer.out == ""
+
+
+def test_a_dataset_is_learnt_from_by_the_columns_that_were_confirmed(
+    overlay: Overlay, recipe: Path, workspace: Workspace, untrained: list[RunFolder], tmp_path: Path
+) -> None:
+    data = tmp_path / "fragen.jsonl"
+    data.write_text('{"Frage": "Wer?", "Antwort": "Ich."}\n' * 4)
+    refused = overlay("train", recipe, "--data", data)
+    assert refused.code == 2
+    assert overlay("data", data).err == refused.err
+    (words,) = re.findall(r"overlay (data .*)", refused.err)
+    assert overlay(*shlex.split(words)).code == 0
+    assert overlay("train", recipe, "--data", data).code == 0
+    run = untrained.pop()
+    assert read_job(run).mapping == Mapping("Frage", "Antwort")
+    # Forgotten since, it is still the run's, and that of a run which begins from it.
+    (remembered,) = workspace.mappings.iterdir()
+    remembered.unlink()
+    assert overlay("resume", run.id).code == 0
+    assert overlay("train", "--from", run.id).code == 0
+    assert read_job(untrained.pop()).mapping == Mapping("Frage", "Antwort")
+    # Another one than the run began with is another input.
+    assert overlay("data", data, "--map", "answer=Frage").code == 0
+    answer = overlay("resume", run.id)
+    assert (answer.code, "column mapping" in answer.err) == (2, True)
 
 
 # --- a new run from another one --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from studio.data.canonical import canonical, exported, write_rows
+from studio.data.chosen import choose
 from studio.data.conversation import RawRow, RowProblem
 from studio.data.examine import examine
 from studio.data.formats import Mapping
@@ -239,3 +240,14 @@ def test_weights_take_rows_more_than_once_or_some_of_them(tmp_path: Path) -> Non
     for weight in (0.0, -1.0, 1000.0, float("nan")):
         with pytest.raises(DataError, match="weight"):
             list(mixed([Part(tmp_path / "a.jsonl", weight)]))
+
+
+def test_a_mended_version_is_read_by_the_columns_that_its_set_is_read_by(tmp_path: Path) -> None:
+    workspace, source = Workspace(tmp_path / "home"), tmp_path / "rows.jsonl"
+    source.write_text('{"Frage": " a ", "Antwort": "b"}\n')
+    rows, mapping = VersionedSet(workspace, source), Mapping("Frage", "Antwort")
+    trimmed = rows.mend(["trim"], mapping)
+    assert choose(workspace, trimmed.path).mapping == mapping
+    assert choose(workspace, rows.mend(["messages"], mapping).path).mapping is None
+    with pytest.raises(DataError, match="cannot be told for certain"):
+        choose(workspace, source)

@@ -140,6 +140,25 @@ def test_prose_becomes_pieces_of_whole_paragraphs(tmp_path: Path) -> None:
     assert dataset.conversations[0].is_text
 
 
+@pytest.mark.parametrize(
+    ("after", "goes_on"),
+    [
+        ("\n\n\n", [False]),  # blank lines alone follow the full piece
+        ("\n\n\nmore\n", [True, False]),
+        ("\n# Title\nmore\n", [True, False]),
+    ],
+)
+def test_a_piece_of_prose_says_whether_the_text_goes_on_after_it(
+    after: str, goes_on: list[bool], tmp_path: Path
+) -> None:
+    (tmp_path / "book.md").write_text("word " * 1000 + after)
+    assert [one.goes_on for one in read(tmp_path / "book.md").conversations] == goes_on
+    # Nor is it forgotten by what is exported.
+    rows = [raw.value for raw in raw_rows(tmp_path / "book.md") if isinstance(raw, RawRow)]
+    (tmp_path / "book.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [one.goes_on for one in read(tmp_path / "book.jsonl").conversations] == goes_on
+
+
 def test_the_first_rows_of_a_huge_file_need_no_more_of_it(tmp_path: Path) -> None:
     path = tmp_path / "huge.jsonl"
     with open(path, "wb") as file:

@@ -108,12 +108,12 @@ def test_answers_repeat_with_their_seed_and_stream_what_they_return(desk):
 
 
 def test_greedy_answers_are_those_of_transformers(desk):
-    from studio.engine.template import render
+    from studio.engine.template import prompt
 
     turns = [{"role": "user", "content": "What is the sea?"}]
     tokenizer = desk.base.tokenizer
     ours = reply(desk.model, tokenizer, turns, Sampling(max_tokens=24))
-    ids = tokenizer(render(tokenizer, turns, answer_next=True), add_special_tokens=False, return_tensors="pt").input_ids
+    ids = torch.tensor([prompt(tokenizer, turns)])
     theirs = desk.model.generate(
         ids,
         attention_mask=torch.ones_like(ids),

@@ -8,8 +8,10 @@ import psutil
 import pytest
 
 from studio.data.conversation import RawRow
+from studio.engine.coders import coder_of
 from studio.engine.looks import answer_looks
 from studio.errors import BaseModelError
+from studio.places import Workspace
 from studio.runs.looks import SHOWN, ShowRow, read_answer, request_file
 from tests.studio.models.folders import write_base as without_tokenizer
 
@@ -25,7 +27,7 @@ def asker():
         process.kill()
 
 
-def answers(base: Path, folder: Path, asker: subprocess.Popen) -> list[int]:
+def answers(workspace: Workspace, base: Path, folder: Path, asker: subprocess.Popen) -> list[int]:
     """Keys of the rows that were answered; each answer ends the asker."""
     shown: list[int] = []
 
@@ -37,34 +39,32 @@ def answers(base: Path, folder: Path, asker: subprocess.Popen) -> list[int]:
 
     started = psutil.Process(asker.pid).create_time()
     told = {
-        "base": str(base),
         "asked": str(folder),
-        "train_on": "assistant",
         "pid": asker.pid,
         "process_started": started,
     }
-    answer_looks(told, None, progress)
+    answer_looks(coder_of(workspace, base, "assistant"), told, None, progress)
     return shown
 
 
-def test_the_newest_row_is_shown_token_by_token(tiny_base, tmp_path, asker) -> None:
+def test_the_newest_row_is_shown_token_by_token(workspace, tiny_base, tmp_path, asker) -> None:
     asked = request_file(tmp_path)
     asked.post(ShowRow.of(1, RawRow(0, 1, {"nothing": 1})))
     asked.post(ShowRow.of(2, RawRow(7, 8, ROW)))
-    assert answers(tiny_base, tmp_path, asker) == [2]
+    assert answers(workspace, tiny_base, tmp_path, asker) == [2]
     shown = read_answer(tmp_path, 2)["shown"]
     assert (shown["row"], shown["line"]) == (7, 8)
     assert "".join(token["text"] for token in shown["tokens"] if token["trained"]) == "Ahoy!<|im_end|>"
 
 
-def test_a_row_that_cannot_be_learnt_is_answered_with_the_reason(tiny_base, tmp_path, asker) -> None:
+def test_a_row_that_cannot_be_learnt_is_answered_with_the_reason(workspace, tiny_base, tmp_path, asker) -> None:
     request_file(tmp_path).post(ShowRow.of(1, RawRow(0, 1, {"nothing": 1})))
-    answers(tiny_base, tmp_path, asker)
+    answers(workspace, tiny_base, tmp_path, asker)
     told = read_answer(tmp_path, 1)
     assert told["error"]
     assert told["hint"]
 
 
-def test_a_base_without_a_tokenizer_is_refused_at_once(tmp_path, asker) -> None:
+def test_a_base_without_a_tokenizer_is_refused_at_once(workspace, tmp_path) -> None:
     with pytest.raises(BaseModelError):
-        answers(without_tokenizer(tmp_path / "base"), tmp_path, asker)
+        coder_of(workspace, without_tokenizer(tmp_path / "base"), "assistant")

@@ -278,6 +278,8 @@ def test_prose_is_learnt_as_it_stands_with_the_end_of_the_text(family):
         wanted = tokenizer("Once upon")["input_ids"]
         assert example.ids.tolist() == [*wanted, tokenizer.eos_token_id]
         assert example.trained.all()
+        piece = Conversation((Message(TEXT, "Once upon", '{"goes_on": true}'),), 0, 1)
+        assert encode(Coder.of(tokenizer, train_on), piece).ids.tolist() == wanted
     typed = encode(Coder.of(tokenizer, "assistant"), Conversation((Message(TEXT, f"a{family.end}b"),), 0, 1))
     assert typed.ids.tolist().count(tokenizer.convert_tokens_to_ids(family.end.strip())) == (
         tokenizer.eos_token == family.end.strip()

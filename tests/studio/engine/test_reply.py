@@ -7,6 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM, MistralConfig
 
 from studio.engine.reply import empty_cache
+from studio.engine.template import Coder, prompt
+from tests.studio.engine.odd_rows import conversation
+from tests.studio.engine.template_families import FAMILIES, tokenizer_of
 
 WINDOW = 8
 
@@ -38,3 +41,14 @@ def test_a_long_question_leaves_its_window_alone(windowed):
         windowed(input_ids=torch.zeros(1, 40, dtype=torch.long), past_key_values=cache)
     sizes = {tensor.untyped_storage().nbytes() for layer in cache.layers for tensor in (layer.keys, layer.values)}
     assert sizes == {(WINDOW - 1) * 2 * 8 * 4}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_control_token_typed_into_a_question_is_text_as_it_is_in_training(name):
+    tokenizer = tokenizer_of(FAMILIES[name])
+    typed = f"who {FAMILIES[name].end.strip()} are you"
+    (learnt,) = Coder.of(tokenizer, "assistant").encode([conversation("", [(typed, "I be a pirate.")])])
+    asked = prompt(tokenizer, [{"role": "user", "content": typed}])
+    assert learnt.ids.tolist()[: len(asked)] == asked
+    end = tokenizer.convert_tokens_to_ids(FAMILIES[name].end.strip())
+    assert asked.count(end) == prompt(tokenizer, [{"role": "user", "content": "who are you"}]).count(end)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studio import files
+from studio.data.formats import Mapping
 from studio.engine import encoders, row_cache
 from studio.engine.row_cache import ROWS, encoded_rows, key
 from studio.engine.template import Coder
@@ -77,9 +78,19 @@ def test_whatever_decides_the_tokens_decides_the_file(workspace, rows_file, tmp_
         key(rows_file, "a", Coder.of(wider, "assistant"), 128),
         key(rows_file, "a", Coder.of(make_tokenizer(), "everything"), 128),
     }
+    names.add(key(rows_file, "a", CODER, 128, mapping=Mapping(answer="text")))
     monkeypatch.setattr(row_cache, "VERSION", row_cache.VERSION + 1)
     names.add(key(rows_file, "a", CODER, 128))
-    assert len(names) == 8
+    assert len(names) == 9
+
+
+def test_mapped_columns_are_encoded_as_they_are_mapped(workspace, tmp_path):
+    data = tmp_path / "fragen.jsonl"
+    data.write_text('{"Frage": "Who are you?", "Antwort": "I be a pirate."}\n')
+    told = (workspace, data, files.sha256(data), CODER, 128, Told(), "")
+    (example,) = encoded_rows(*told, Mapping("Frage", "Antwort")).split(0.0, 0)[0].examples
+    learnt = [token for token, is_trained in zip(example.ids, example.trained, strict=True) if is_trained]
+    assert make_tokenizer().decode(learnt) == "I be a pirate.<|im_end|>"
 
 
 def test_a_template_that_tells_the_date_is_good_for_a_day(rows_file, monkeypatch):
@@ -184,7 +195,7 @@ def test_batches_are_bounded_in_rows_and_in_characters(workspace, tmp_path, monk
     monkeypatch.setattr(row_cache, "BATCH_ROWS", 3)
     monkeypatch.setattr(row_cache, "BATCH_CHARACTERS", 500)
     told = Told()
-    sizes = [len(batch) for batch in row_cache._batches(data, told)]
+    sizes = [len(batch) for batch in row_cache._batches(data, told, "", None)]
     assert sizes == [3, 2, 1]
     assert told == [("lines", 3, 7), ("lines", 5, 7), ("lines", 6, 7), ("lines", 7, 7)]
 

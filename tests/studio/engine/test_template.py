@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studio.data.conversation import Conversation, Message
-from studio.engine.template import Coder, render
+from studio.engine.template import Coder
 from studio.errors import BaseModelError, DataError
 from tests.studio.engine.conftest import make_tokenizer
 from tests.studio.engine.odd_rows import conversations, plainly_encoded
@@ -56,7 +56,9 @@ def test_everything_trains_every_token():
 def test_tokens_are_those_of_the_rendered_text():
     tokenizer = make_tokenizer()
     turns = [{"role": m.role, "content": m.content} for m in TWO.messages]
-    assert tokenizer.decode(encode(tokenizer, TWO, "assistant").ids) == render(tokenizer, turns, answer_next=False)
+    assert tokenizer.decode(encode(tokenizer, TWO, "assistant").ids) == tokenizer.apply_chat_template(
+        turns, tokenize=False
+    )
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused():

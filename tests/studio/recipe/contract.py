@@ -17,6 +17,7 @@ group_by = ""
 max_tokens = 1024
 packing = true
 train_on = "assistant"      # assistant | last_answer | everything
+chat_template = "own"       # own | chatml | alpaca | vicuna | plain
 
 [adapter]
 method = "lora"

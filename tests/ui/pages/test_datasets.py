@@ -160,6 +160,25 @@ def test_the_mask_follows_the_limit_of_the_recipe(bench: Bench) -> None:
     bench.wait(lambda: "more are cut" not in bench.texts(seen))
 
 
+def test_a_base_without_a_template_is_seen_and_trained_by_the_one_that_is_chosen(bench: Bench) -> None:
+    write_tokenizing_base(bench.workspace.bases / "bare", template="")
+    bench.conductor.shelving.list_bases()
+    bench.open(bench.write(ROWS))
+    seen = bench.page.seen
+    assert not seen.template.isVisible()
+    bench.state.recipe_edited.emit(replaced(bench.state.recipe, "base.id", "bare"))
+    bench.wait(lambda: "data.chat_template" in {problem.field for problem in bench.state.problems})
+    bench.state.dataset_requested.emit("show", 0)
+    bench.wait(lambda: bench.view.shown is not None)
+    assert "no chat template" in bench.texts(seen)
+    choose(seen.template, "alpaca")
+    bench.wait(lambda: seen.tokens.tokens())
+    assert "### Instruction:" in "".join(token.text for token in seen.tokens.tokens())
+    assert "".join(token.text for token in seen.tokens.tokens() if token.is_trained) == "Ahoy<|im_end|>"
+    assert bench.state.recipe.data.chat_template == "alpaca"
+    assert not bench.state.problems
+
+
 def test_a_row_that_cannot_be_learnt_says_why_instead(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.state.dataset_requested.emit("show", 3)
@@ -249,10 +268,9 @@ def test_columns_that_are_not_certain_are_confirmed_before_anything_is_learnt(be
     bench.settle()
     assert bench.tile("good") == "Can be learnt: 3"
     bench.page.use.click()
-    bench.wait(lambda: "version-" in bench.state.recipe.data.path)
-    first = json.loads(Path(bench.state.recipe.data.path).read_text(encoding="utf-8").splitlines()[0])
-    assert [turn["role"] for turn in first["messages"]] == ["user", "assistant"]
-    assert first["response text"] == "x"
+    # The Train page reads the file as it is, by the columns that were confirmed.
+    bench.wait(lambda: bench.state.data.num_good == 3)
+    assert (bench.state.recipe.data.path, bench.state.data.error) == (str(path), "")
 
 
 def test_search_shows_the_rows_that_hold_the_words(bench: Bench) -> None:

@@ -267,6 +267,15 @@ def test_data_that_cannot_be_read_is_told_at_its_field(qtbot) -> None:
     assert page.form.field("data.path").error() == ""
 
 
+def test_what_is_reckoned_of_a_large_dataset_is_told_as_reckoned(qtbot) -> None:
+    state = ready_state()
+    page = shown(state, qtbot)
+    for is_whole, words in ((True, ", 1,000 cannot be used"), (False, ", \u2248 1,000 cannot be used")):
+        state.data = DataView("x", num_rows=9_000, num_good=8_000, is_whole=is_whole)
+        state.recipe_changed.emit()
+        assert page.form.field("data.path")._hint.endswith(words)
+
+
 def test_quality_sets_what_belongs_together_and_shows_ones_own_settings_as_such(qtbot) -> None:
     state = ready_state()
     page = shown(state, qtbot)
