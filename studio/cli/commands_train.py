@@ -37,8 +37,8 @@ def register(commands: Commands) -> None:
         "train",
         train,
         "train an adapter by a recipe",
-        details="Ctrl-C stops after the step in hand and saves; `overlay resume` goes on from there. With --from the overlay "
-        "begins as another one is now; the optimizer and the order of rows are fresh all the same.",
+        details="Ctrl-C stops the run and saves it as it was after its last whole step; `overlay resume` goes on from there. "
+        "With --from the overlay begins as another one is now; the optimizer and the order of rows are fresh all the same.",
         uses_device=True,
     )
     begin.add_argument(

@@ -7,12 +7,13 @@ too: it means no more than "several", and the run's own device counts. With `--u
 the ranks: `engine/sharded.py`.) The first rank is an engine like any other, with a lease, a session and an ear for wishes; it
 alone writes. The others load, learn and keep nothing.
 
-How it ends. Wishes are read by the first rank and obeyed by all at the same step. Ctrl-C in the launcher's terminal reaches all
-ranks: the first one takes it for a wish to stop and save, SIGTERM for one to pause, the others take no notice; the launcher
-grants them 30 seconds. A rank that fails leaves its word in `last-words.jsonl` *before* it ends; the first rank, which then finds
-it gone, makes that the run's last word. If the first rank itself was killed, whoever looks at the run next says so, as for
-any engine. Whoever finds another rank gone waits a moment to leave in good order, and then leaves in bad: a rank that stands in
-a collective of NCCL hears neither Python's signals nor that its peer is dead.
+How it ends. Wishes are read by the first rank and obeyed by all at the same step, when it is done: none is broken off here, as
+one of a run in a single process is. Ctrl-C in the launcher's terminal reaches all ranks: the first one takes it for a wish to
+stop and save, SIGTERM for one to pause, the others take no notice; the launcher grants them 30 seconds. A rank that fails leaves
+its word in `last-words.jsonl` *before* it ends; the first rank, which then finds it gone, makes that the run's last word. If the
+first rank itself was killed, whoever looks at the run next says so, as for any engine. Whoever finds another rank gone waits a
+moment to leave in good order, and then leaves in bad: a rank that stands in a collective of NCCL hears neither Python's signals
+nor that its peer is dead.
 """
 
 from __future__ import annotations
@@ -207,6 +208,10 @@ class SharedOrders(Orders):
         (ending,) = self._ranks.told(_ENDINGS.index(self._own.ending))
         self.ending = _ENDINGS[ending]
         return self.is_ending
+
+    def is_to_break_off(self) -> bool:
+        """Never: within a step each rank is somewhere else, and one that left would have the others wait in a collective."""
+        return False
 
 
 @contextlib.contextmanager

@@ -225,6 +225,8 @@ class Server:
         return guarded(lambda: self._answer(wish), lambda failed: self._ask_failed(wish, failed))
 
     def _answer(self, wish: w.Say) -> None:
+        if "" in wish.lanes:
+            raise DataError("The run whose overlay was asked has ended.", "Ask its adapter, if it was saved.")
         if not self.desk.holds(Path(wish.base), wish.quantisation, wish.compute_dtype):
             base = find_base(self.workspace, wish.base)
             dtype = wish.compute_dtype or "bfloat16"
@@ -237,8 +239,9 @@ class Server:
             with self.desk.lane(Path(folder) if folder else None) as (model, fingerprint, swap_seconds):
                 self._stream(wish, lane, model, turns, fingerprint, swap_seconds)
 
-    def answer_within(self, wish: w.Say, overlaid: PeftModel) -> None:
-        """Answer between two steps, with the base in training: its own lane is "", the base alone None."""
+    def answer_within(self, wish: w.Say, overlaid: PeftModel, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Answer between two steps, with the base in training: its own lane is "", the base alone None. Who wants the run to
+        end need not hear the answer out."""
         if self.desk.to_shard:
             raise BusyError(
                 "A run is in progress whose base is cut up among cards: it cannot answer.",
@@ -252,10 +255,17 @@ class Server:
             )
         for lane, (folder, turns) in enumerate(zip(wish.lanes, wish.turns, strict=True)):
             with base_alone(overlaid) if folder is None else contextlib.nullcontext(overlaid) as model:
-                self._stream(wish, lane, model, turns, "", 0.0)
+                self._stream(wish, lane, model, turns, "", 0.0, is_over)
 
     def _stream(
-        self, wish: w.Say, lane: int, model: object, turns: list[dict[str, str]], fingerprint: str, swap_seconds: float
+        self,
+        wish: w.Say,
+        lane: int,
+        model: object,
+        turns: list[dict[str, str]],
+        fingerprint: str,
+        swap_seconds: float,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         assert self.desk.base is not None
         if not last_is_question(turns):
@@ -266,7 +276,7 @@ class Server:
             turns,
             Sampling.from_dict(wish.sampling),
             on_text=lambda text: self.news.post(e.TextStreamed(ask=wish.ask, lane=lane, text=text)),
-            should_stop=lambda: self._is_hushed(wish.ask),
+            should_stop=lambda: self._is_hushed(wish.ask) or is_over(),
         )
         self.news.post(
             e.Answered(
@@ -302,7 +312,7 @@ def paused(run: RunFolder, error: DiskFullError) -> e.Paused:
 
 
 class RunOrders(Orders):
-    """The wishes for one run, read at each step boundary."""
+    """The wishes for one run, read at each step boundary; those that end it, at any time."""
 
     def __init__(self, run: RunFolder, server: Server) -> None:
         self._run = run
@@ -312,13 +322,11 @@ class RunOrders(Orders):
         """Take in what was wished since the last step, and answer questions."""
         self.save_now = self.evaluate_now = self.sample_now = False
         server = self._server
-        server.collect()
+        self.is_in_a_hurry()
         server.stay_awake()
         waiting, server.backlog = server.backlog, deque()
         for wish in waiting:
             self._take(wish, model)
-        if server.released:
-            self.ending = "pause"
 
     def is_in_a_hurry(self) -> bool:
         """Look for a wish to end the run; all others are left for the next step boundary."""
@@ -336,15 +344,16 @@ class RunOrders(Orders):
         server, mine = self._server, getattr(wish, "run", self._run.id) == self._run.id
         match wish:
             case w.Say():
-                guarded(lambda: server.answer_within(wish, model), lambda failed: server._ask_failed(wish, failed))
+                guarded(
+                    lambda: server.answer_within(wish, model, self.is_in_a_hurry),
+                    lambda failed: server._ask_failed(wish, failed),
+                )
             case w.Train(folder=folder):
                 # Two that followed a run may both have it go on: it is done once.
                 if Path(folder) != self._run.path:
                     server.backlog.append(wish)
             case w.TestFit():
                 server.refuse_test(wish)
-            case w.Stop() | w.Pause() if mine:
-                self._end(wish)
             case w.SaveNow() if mine:
                 self.save_now = True
             case w.EvaluateNow() if mine:

@@ -51,7 +51,8 @@ class Engine:
         self.inbox = w.wish_file(self.session / "wishes.jsonl")
 
     def post(self, wish: w.Wish) -> None:
-        """Ask for something. The engine reads it within 50 ms when idle, at the next step or token when busy."""
+        """Ask for something. The engine reads it within 50 ms when idle, at the next step or token when busy; what ends a run
+        within a fraction of a second, as far as the run is in one process."""
         self.inbox.post(wish)
 
     @property

@@ -225,7 +225,8 @@ class RunState:
                 )
             case e.Paused(step=step, cause=cause, hint=hint):
                 self.status = Status.PAUSED
-                self.ending = Ending(f"Paused at step {step}. The card is free.", "Resume goes on from there.")
+                where = "Resume goes on from there." if step else "No step was done yet: resume begins again."
+                self.ending = Ending(f"Paused at step {step}. The card is free.", where)
                 if cause:
                     message = f"Paused at step {self.step}. {cause}"
                     self.ending = Ending(message, f"{hint} Resume goes on from step {step}.", cause)
