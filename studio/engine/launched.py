@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from peft import PeftModel
 from torch import distributed
 
@@ -35,10 +35,11 @@ from studio import files
 from studio.engine.boundary import guarded
 from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
+from studio.engine.lease import device_held, lease
 from studio.engine.load import pick_device
 from studio.engine.ranks import Ranks, check_launch, join
 from studio.engine.run import begin_overlay, prepare, sampler
-from studio.engine.serve import RunOrders, Server, lease, log_into
+from studio.engine.serve import RunOrders, Server, log_into
 from studio.engine.sharded import check_sharding, take_over
 from studio.engine.train import Orders, train
 from studio.errors import BusyError, EngineError, StudioError
@@ -139,7 +140,7 @@ def _own_card(workspace: Workspace, ranks: Ranks, device: str) -> Iterator[str]:
         return
     card = f"cuda-{ranks.index}"
     try:
-        with FileLock(workspace.engine(card) / "lock", timeout=0):
+        with device_held(workspace, card):
             yield card
     except Timeout as error:
         raise _busy(card) from error

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from peft import PeftModel
 
 from studio import files
@@ -21,8 +21,8 @@ from studio.engine.boundary import guarded
 from studio.engine.desk import Desk, base_alone
 from studio.engine.fit_test import FitTest
 from studio.engine.interrupt import Interrupted
+from studio.engine.lease import lease
 from studio.engine.load import pick_device
-from studio.engine.measure import remember_cards
 from studio.engine.reply import Reply, Sampling, last_is_question, reply
 from studio.engine.run import perform
 from studio.engine.train import Orders
@@ -34,11 +34,10 @@ from studio.runs import events as e
 from studio.runs import wishes as w
 from studio.runs.awake import kept_awake
 from studio.runs.endings import memory_kills
-from studio.runs.engine import CURRENT, EXIT_BUSY, hand_on
+from studio.runs.engine import EXIT_BUSY, hand_on
 from studio.runs.folder import RunFolder
 from studio.runs.processes import is_alive, own_start
 from studio.runs.rescue import rescue
-from studio.runs.sweep import is_old
 
 IDLE_SECONDS = 0.02
 ATTENDANCE_SECONDS = 1.0
@@ -50,28 +49,12 @@ def serve(workspace: Workspace, device: str, session: Path) -> int:
         with lease(workspace, device, session):
             server = Server(workspace, device, session)
             server.work()
-    except Timeout:
+    except (Timeout, BusyError):
         return EXIT_BUSY
     # The memory comes back when this process ends, which takes less time than the next one needs to come up.
     if server.rescued is not None and not server.is_attended():
         hand_on(workspace, device, server.rescued.path)
     return 0
-
-
-@contextlib.contextmanager
-def lease(workspace: Workspace, device: str, session: Path) -> Iterator[None]:
-    """Be the one engine of `device` for as long as the block lasts. Raises `filelock.Timeout` if another one is."""
-    home = workspace.engine(device)
-    with FileLock(home / "lock", timeout=0):
-        pid, process_started = own_start()
-        files.write_json(home / CURRENT, {"session": session.name, "pid": pid, "process_started": process_started})
-        news = e.event_file(session / "events.jsonl")
-        news.post(e.EngineReady(pid=pid, process_started=process_started, device=device))
-        for old in home.iterdir():
-            # A young one may be that of an engine which is coming up, only to find that it came too late.
-            if old.is_dir() and old != session and is_old(old):
-                files.remove(old)
-        yield
 
 
 class Server:
@@ -82,7 +65,6 @@ class Server:
         self.device = device
         self.inbox = w.wish_file(session / "wishes.jsonl")
         self.news = e.event_file(session / "events.jsonl")
-        remember_cards()
         self.desk = Desk(pick_device(device), to_shard)
         self.backlog: deque[w.Wish] = deque()
         self.released = False

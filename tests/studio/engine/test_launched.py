@@ -14,8 +14,8 @@ import torch
 
 from studio.engine import launched
 from studio.engine.launched import SharedOrders, take_part, watched
+from studio.engine.lease import lease
 from studio.engine.ranks import Ranks
-from studio.engine.serve import lease
 from studio.engine.train import Orders
 from studio.errors import BusyError
 from studio.places import Workspace
