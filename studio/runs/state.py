@@ -58,6 +58,7 @@ class RunState:
     memories: list[e.MemoryMeasured] = field(default_factory=list)
     estimate: e.Estimated | None = None
     adapter: str = ""
+    energy_joules: float | None = None  # what the card has taken, whoever used it, since the last of `resumes`
     ending: Ending | None = None
 
     @classmethod
@@ -215,8 +216,10 @@ class RunState:
 
     def _end(self, event: e.Event) -> None:
         match event:
-            case e.Finished(adapter=adapter):
+            case e.Finished(adapter=adapter, result=result):
                 self.status, self.adapter = Status.FINISHED, adapter
+                taken = result.get("energy_joules")
+                self.energy_joules = float(taken) if isinstance(taken, int | float) else None
             case e.Stopped(saved=saved, adapter=adapter):
                 self.status, self.adapter = Status.STOPPED, adapter
                 self.ending = Ending(
