@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,19 @@ import platformdirs
 
 RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 EXAMPLES = RESOURCES / "examples"
+
+
+def shared_place() -> Path:
+    """What all workspaces of this user on this computer share while it is switched on: who holds which card.
+
+    It must be the same for a window, a terminal and a timer of the system, which do not all know of `XDG_RUNTIME_DIR`.
+    """
+    if sys.platform == "win32":
+        return Path(tempfile.gettempdir()) / "overlay-studio"  # each user has a folder of their own for temporary files
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    if runtime.is_dir() and runtime.stat().st_uid == os.getuid():
+        return runtime / "overlay-studio"
+    return Path(tempfile.gettempdir()) / f"overlay-studio-{os.getuid()}"
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ class Window(QMainWindow):
         self._about_run = answer
         if answer == "stop" and live is not None:
             self._state.run_requested.emit(live.folder.id, "stop")
-            self._state.noticed.emit("info", self.tr("Stopping after this step; then the window closes."), "")
+            self._state.noticed.emit("info", self.tr("Stopping the run, and saving it; then the window closes."), "")
         else:
             self.close()
 

@@ -12,7 +12,7 @@ from studio.chat.sampling import Sampling
 from studio.cli.asking import Question, ask
 from studio.cli.commands_bases import import_base
 from studio.cli.commands_merge import run_merge
-from studio.cli.commands_train import follow_from_here, refuse_if_busy
+from studio.cli.commands_train import follow_rescued, refuse_if_busy
 from studio.cli.follow import engine_for
 from studio.cli.output import Output
 from studio.cli.parser import Commands, add_command, whole_number
@@ -90,21 +90,23 @@ def demo(options: argparse.Namespace, output: Output, workspace: Workspace) -> N
         output.say(f"Training {recipe.training.steps} steps on examples/{options.example}.jsonl ...")
         run = create_run(workspace, recipe, device=device, recipe_folder=places.RESOURCES)
         # The run's own last event is kept back: the demo has one of its own.
-        ending = follow_from_here(run, engine, output, leave_out=e.Finished)
+        ending = follow_rescued(workspace, run, engine, output, leave_out=e.Finished)
         if not isinstance(ending, e.Finished):
             raise StudioError("The demo was stopped before its end.", f"`overlay resume {run.id}` goes on training.")
-        adapter = shelf.find(workspace, ending.adapter)
-        output.say(f"Asking again, now with the adapter {adapter.name} on the same base ...")
-        after = _answers(engine, base.path, adapter.path, "nf4", output)
-        output.say("Baking the adapter into a model of its own ...")
-        target = files.free_name(workspace.exports, f"{adapter.name}-merged")
-        # In fp32 nothing is rounded: what the merged model says must be what base and adapter say, to the last word.
-        merged = run_merge(workspace, adapter, base, target, output, dtype="float32")
-        output.say(
-            "Asking the merged model, and the unquantised base with the adapter on it: they must say the same ..."
-        )
-        from_unmerged = _answers(engine, base.path, adapter.path, "none", output, "float32")
-        from_merged = _answers(engine, target, None, "none", output, "float32")
+        # The same engine; or, had its memory run out meanwhile, another.
+        with engine_for(workspace, device) as engine:
+            adapter = shelf.find(workspace, ending.adapter)
+            output.say(f"Asking again, now with the adapter {adapter.name} on the same base ...")
+            after = _answers(engine, base.path, adapter.path, "nf4", output)
+            output.say("Baking the adapter into a model of its own ...")
+            target = files.free_name(workspace.exports, f"{adapter.name}-merged")
+            # In fp32 nothing is rounded: what the merged model says must be what base and adapter say, to the last word.
+            merged = run_merge(workspace, adapter, base, target, output, dtype="float32")
+            output.say(
+                "Asking the merged model, and the unquantised base with the adapter on it: they must say the same ..."
+            )
+            from_unmerged = _answers(engine, base.path, adapter.path, "none", output, "float32")
+            from_merged = _answers(engine, target, None, "none", output, "float32")
     results = Results(
         run=run.id,
         adapter=adapter.name,

@@ -14,6 +14,7 @@ from studio.cli.output import Output
 from studio.cli.parser import Commands, add_command
 from studio.memory.device import Gpu, has_nvidia_driver, survey
 from studio.places import Workspace
+from studio.runs.card_lease import holder
 
 # The distribution's name and the module that it must bring.
 _PACKAGES = {
@@ -95,7 +96,14 @@ def _gpu(gpu: Gpu) -> dict[str, Any]:
         "free_bytes": gpu.free_bytes,
         "driver": gpu.driver,
         "index": gpu.index,
+        "held_by": _holder(gpu),
     }
+
+
+def _holder(gpu: Gpu) -> str:
+    """Which engine of ours has the card, "" if none."""
+    found = holder(gpu.uuid) if gpu.uuid else None
+    return f"the engine of {found.workspace} (process {found.pid})" if found else ""
 
 
 def _package_problems(packages: dict[str, str]) -> list[Finding]:
@@ -138,6 +146,7 @@ def _text(document: dict[str, Any]) -> str:
     for gpu in document["gpus"]:
         sizes = f"{files.readable_bytes(gpu['free_bytes'])} of {files.readable_bytes(gpu['total_bytes'])} free"
         lines.append(f"Card {gpu['index']}     {gpu['name']}, {sizes}, driver {gpu['driver']}")
+        lines += [f"           held by {gpu['held_by']}"] if gpu["held_by"] else []
     lines += ["Packages", *(f"  {name} {version}" for name, version in document["packages"].items())]
     lines += [f"Note: {note}" for note in document["notes"]]
     lines += [f"Problem: {problem['message']} {problem['hint']}" for problem in document["problems"]]

@@ -45,7 +45,11 @@ def register(commands: Commands) -> None:
         "--step", type=whole_number(1, 10_000_000), help="the checkpoint's step (default: the best one's)"
     )
     stopping = add_command(
-        commands, "stop", stop, "end a run, keeping its adapter", details="It ends after the step in hand and saves."
+        commands,
+        "stop",
+        stop,
+        "end a run, keeping its adapter",
+        details="It saves the last whole step and ends within seconds; on several cards after the step in hand.",
     )
     stopping.add_argument("run_name", metavar="RUN", help="the run's id or name")
     pausing = add_command(

@@ -38,8 +38,8 @@ def register(commands: Commands) -> None:
         "train",
         train,
         "train an adapter by a recipe",
-        details="Ctrl-C stops after the step in hand and saves; `overlay resume` goes on from there. With --from the overlay "
-        "begins as another one is now; the optimizer and the order of rows are fresh all the same.",
+        details="Ctrl-C stops the run and saves it as it was after its last whole step; `overlay resume` goes on from there. "
+        "With --from the overlay begins as another one is now; the optimizer and the order of rows are fresh all the same.",
         uses_device=True,
     )
     begin.add_argument(
@@ -145,7 +145,9 @@ def do_run(workspace: Workspace, run: RunFolder, device: str, output: Output, nu
     if num_processes > 1:
         ending = _follow_shared(workspace, run, device, output, num_processes)
     else:
-        ending = _follow_rescued(workspace, run, device, output)
+        with engine_for(workspace, device) as engine:
+            refuse_busy(engine, workspace)
+            ending = follow_rescued(workspace, run, engine, output)
     tell_ending(ending, run, output)
 
 
@@ -162,22 +164,21 @@ def _follow_shared(workspace: Workspace, run: RunFolder, device: str, output: Ou
             engine.wait(RELEASE_SECONDS)
 
 
-def _follow_rescued(workspace: Workspace, run: RunFolder, device: str, output: Output) -> e.Event:
-    """Follow the run through as many engines as it takes: one that ran out of memory leaves it to the next."""
-    with engine_for(workspace, device) as engine:
-        refuse_busy(engine, workspace)
-        ending = follow_from_here(run, engine, output)
+def follow_rescued(
+    workspace: Workspace, run: RunFolder, engine: Engine, output: Output, leave_out: type[e.Event] | None = None
+) -> e.Event:
+    """Ask `engine` for the run and follow it through as many more as it takes: one that runs out of memory leaves it to the
+    next. Returns its last event. Events of the kind `leave_out` are not printed for programs."""
+    ending = _follow_from_here(run, engine, output, leave_out)
     while isinstance(ending, e.MicroBatchHalved):
         # One that is not ours ends by itself all the same, and gives its memory back only then.
         engine.wait(RELEASE_SECONDS)
-        with engine_for(workspace, device) as engine:
-            ending = follow_from_here(run, engine, output)
+        with engine_for(workspace, engine.device) as engine:
+            ending = _follow_from_here(run, engine, output, leave_out)
     return ending
 
 
-def follow_from_here(run: RunFolder, engine: Engine, output: Output, leave_out: type[e.Event] | None = None) -> e.Event:
-    """Ask for the run and follow what happens from now on; returns its last event. Events of the kind `leave_out` are not
-    printed for programs."""
+def _follow_from_here(run: RunFolder, engine: Engine, output: Output, leave_out: type[e.Event] | None) -> e.Event:
     events, show = _listening(run, output, leave_out)
     output.say(f"Run {run.id} on {engine.device}.")
     engine.post(w.Train(folder=str(run.path)))

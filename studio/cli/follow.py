@@ -105,7 +105,7 @@ def follow_run(
             if interrupts.count and not asked:
                 asked = True
                 engine.post(w.Stop(run=run.id, save=True))
-                output.say("Stopping after this step, and saving. Press Ctrl-C again to leave at once.")
+                output.say("Stopping, and saving the last whole step. Press Ctrl-C again to leave at once.")
             threading.Event().wait(POLL_SECONDS)
 
 

@@ -12,18 +12,17 @@ into it; older ones go only after the new one was read back and found whole.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from studio import files
+from studio.engine.generators import Generators
 from studio.engine.overlay import all_finite, begin_from, load_tensors, save_tensors, trainable
 from studio.engine.standing import NOBODY, Standing
 from studio.errors import ChangedError, DamagedError, DivergedError
@@ -63,14 +62,15 @@ def save(
         with files.new_folder(target, needs_bytes=needs_bytes) as folder:
             save_tensors(model, folder / "adapter.safetensors")
             save_file(slots, folder / "optimizer.safetensors")
-            save_file(_torch_generators(), folder / "rng.safetensors")
+            generators = Generators.now()
+            save_file(generators.torch, folder / "rng.safetensors")
             state = {
                 "step": step,
                 "inputs": run.job["inputs"],
                 "schedule": {"last_epoch": schedule.state_dict()["last_epoch"]},
                 "optimizer": {"numbers": numbers, "groups": _groups(optimizer)},
-                "python": _python_generator(),
-                "numpy": _numpy_generator(),
+                "python": generators.python,
+                "numpy": generators.numpy,
                 "standing": standing.to_dict(),
             }
             files.write_json(folder / "state.json", state)
@@ -145,7 +145,7 @@ def restore(run: RunFolder, folder: Path, model: torch.nn.Module, optimizer: Opt
     schedule.load_state_dict({**schedule.state_dict(), "last_epoch": state["schedule"]["last_epoch"]})
     for group, saved in zip(optimizer.param_groups, state["optimizer"]["groups"], strict=True):
         group["lr"] = saved["lr"]
-    _restore_generators(load_file(folder / "rng.safetensors"), state["python"], state["numpy"])
+    Generators(load_file(folder / "rng.safetensors"), state["python"], state["numpy"]).put_back()
     return int(state["step"])
 
 
@@ -182,31 +182,3 @@ def _restore_optimizer(optimizer: Optimizer, slots: dict[str, torch.Tensor], sav
             place = place.setdefault(key, {})
         place[slot] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _torch_generators() -> dict[str, torch.Tensor]:
-    generators = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        generators |= {f"cuda-{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    return generators
-
-
-def _python_generator() -> list[Any]:
-    version, numbers, gauss = random.getstate()
-    return [version, list(numbers), gauss]
-
-
-def _numpy_generator() -> list[Any]:
-    # The legacy global generator is the one that libraries draw from.
-    name, keys, position, has_gauss, gauss = np.random.get_state()
-    return [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)]
-
-
-def _restore_generators(generators: dict[str, torch.Tensor], python: list[Any], numpy: list[Any]) -> None:
-    torch.set_rng_state(generators["cpu"])
-    if torch.cuda.is_available():
-        for i in range(torch.cuda.device_count()):
-            if f"cuda-{i}" in generators:
-                torch.cuda.set_rng_state(generators[f"cuda-{i}"], i)
-    random.setstate((python[0], tuple(python[1]), python[2]))
-    np.random.set_state((numpy[0], np.array(numpy[1], dtype=np.uint32), *numpy[2:]))

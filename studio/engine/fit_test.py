@@ -56,9 +56,14 @@ class ThreeSteps(Orders):
     def update(self, model: object) -> None:  # noqa: ARG002
         """Count the step just taken."""
         self._left -= 1
-        self.was_stopped = not self._is_wanted()
-        if self.was_stopped or not self._left:
+        if not (self.is_in_a_hurry() or self._left):
             self.ending = "discard"
+
+    def is_in_a_hurry(self) -> bool:
+        """Look whether the test is still wanted; within a step as well."""
+        if not self._is_wanted():
+            self.was_stopped, self.ending = True, "discard"
+        return self.was_stopped
 
 
 @dataclass

@@ -7,12 +7,13 @@ too: it means no more than "several", and the run's own device counts. With `--u
 the ranks: `engine/sharded.py`.) The first rank is an engine like any other, with a lease, a session and an ear for wishes; it
 alone writes. The others load, learn and keep nothing.
 
-How it ends. Wishes are read by the first rank and obeyed by all at the same step. Ctrl-C in the launcher's terminal reaches all
-ranks: the first one takes it for a wish to stop and save, SIGTERM for one to pause, the others take no notice; the launcher
-grants them 30 seconds. A rank that fails leaves its word in `last-words.jsonl` *before* it ends; the first rank, which then finds
-it gone, makes that the run's last word. If the first rank itself was killed, whoever looks at the run next says so, as for
-any engine. Whoever finds another rank gone waits a moment to leave in good order, and then leaves in bad: a rank that stands in
-a collective of NCCL hears neither Python's signals nor that its peer is dead.
+How it ends. Wishes are read by the first rank and obeyed by all at the same step, when it is done: none is broken off here, as
+one of a run in a single process is. Ctrl-C in the launcher's terminal reaches all ranks: the first one takes it for a wish to
+stop and save, SIGTERM for one to pause, the others take no notice; the launcher grants them 30 seconds. A rank that fails leaves
+its word in `last-words.jsonl` *before* it ends; the first rank, which then finds it gone, makes that the run's last word. If the
+first rank itself was killed, whoever looks at the run next says so, as for any engine. Whoever finds another rank gone waits a
+moment to leave in good order, and then leaves in bad: a rank that stands in a collective of NCCL hears neither Python's signals
+nor that its peer is dead.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from peft import PeftModel
 from torch import distributed
 
@@ -34,10 +35,11 @@ from studio import files
 from studio.engine.boundary import guarded
 from studio.engine.comparison import Comparison
 from studio.engine.desk import Desk
+from studio.engine.lease import device_held, lease
 from studio.engine.load import pick_device
 from studio.engine.ranks import Ranks, check_launch, join
 from studio.engine.run import begin_overlay, prepare, sampler
-from studio.engine.serve import RunOrders, Server, lease, log_into
+from studio.engine.serve import RunOrders, Server, log_into
 from studio.engine.sharded import check_sharding, take_over
 from studio.engine.train import Orders, train
 from studio.errors import BusyError, EngineError, StudioError
@@ -139,7 +141,7 @@ def _own_card(workspace: Workspace, ranks: Ranks, device: str) -> Iterator[str]:
         return
     card = f"cuda-{ranks.index}"
     try:
-        with FileLock(workspace.engine(card) / "lock", timeout=0):
+        with device_held(workspace, card):
             yield card
     except Timeout as error:
         raise _busy(card) from error
@@ -208,6 +210,10 @@ class SharedOrders(Orders):
         (ending,) = self._ranks.told(_ENDINGS.index(self._own.ending))
         self.ending = _ENDINGS[ending]
         return self.is_ending
+
+    def is_to_break_off(self) -> bool:
+        """Never: within a step each rank is somewhere else, and one that left would have the others wait in a collective."""
+        return False
 
 
 @contextlib.contextmanager

@@ -27,11 +27,19 @@ def remember_cards() -> None:
     _used_before.update({uuid: use.used_bytes for uuid, use in card_uses().items()})
 
 
+def card_uuid(device: torch.device) -> str:
+    """The UUID of torch's `device`, as the driver spells it: the same card for all processes, whatever they can see. "" for a
+    CPU, and for a card that PyTorch does not find."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return ""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
 def card_of(device: torch.device) -> tuple[str, CardUse] | None:
     """UUID and present use of torch's `device`, as the driver tells it; None for a CPU, or where the driver is mute."""
     if device.type != "cuda":
         return None
-    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    uuid = card_uuid(device)
     use = card_uses().get(uuid)
     return None if use is None else (uuid, use)
 
@@ -40,7 +48,7 @@ def energy_joules(device: torch.device) -> float | None:
     """What `device` has taken since its driver was loaded, whoever used it; None for a CPU, or where the driver is mute."""
     if device.type != "cuda":
         return None
-    load = card_loads().get(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    load = card_loads().get(card_uuid(device))
     return None if load is None else load.energy_joules
 
 

@@ -13,6 +13,7 @@ from peft import PeftModel
 from studio import files
 from studio.engine.attention import prefer_varlen
 from studio.engine.batches import Layout, Schedule
+from studio.engine.breakable import breakable
 from studio.engine.checkpointing import blocks, checkpoint_layers
 from studio.engine.comparison import Comparison
 from studio.engine.compiling import compile_blocks, obstacle
@@ -265,14 +266,15 @@ def sampler(
             if orders.is_in_a_hurry():
                 return
             turns = [{"role": "user", "content": prompt}]
-            answer = reply(
-                overlaid,
-                loaded.tokenizer,
-                turns,
-                Sampling(max_tokens=SAMPLE_TOKENS),
-                should_stop=orders.is_in_a_hurry,
-            )
-            if answer.stopped:
+            with breakable(overlaid, orders.is_to_break_off) as attempt:
+                answer = reply(
+                    overlaid,
+                    loaded.tokenizer,
+                    turns,
+                    Sampling(max_tokens=SAMPLE_TOKENS),
+                    should_stop=orders.is_in_a_hurry,
+                )
+            if attempt.was_broken_off or answer.stopped:
                 return
             emit(e.SampleWritten(step=step, prompt=prompt, text=answer.text))
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from peft import PeftModel
 
 from studio import files
@@ -21,8 +21,8 @@ from studio.engine.boundary import guarded
 from studio.engine.desk import Desk, base_alone
 from studio.engine.fit_test import FitTest
 from studio.engine.interrupt import Interrupted
+from studio.engine.lease import lease
 from studio.engine.load import pick_device
-from studio.engine.measure import remember_cards
 from studio.engine.reply import Reply, Sampling, last_is_question, reply
 from studio.engine.run import perform
 from studio.engine.train import Orders
@@ -35,11 +35,10 @@ from studio.runs import events as e
 from studio.runs import wishes as w
 from studio.runs.awake import kept_awake
 from studio.runs.endings import memory_kills
-from studio.runs.engine import CURRENT, EXIT_BUSY, hand_on
+from studio.runs.engine import EXIT_BUSY, hand_on
 from studio.runs.folder import RunFolder
 from studio.runs.processes import is_alive, own_start
 from studio.runs.rescue import rescue
-from studio.runs.sweep import is_old
 
 IDLE_SECONDS = 0.02
 ATTENDANCE_SECONDS = 1.0
@@ -51,28 +50,12 @@ def serve(workspace: Workspace, device: str, session: Path) -> int:
         with lease(workspace, device, session):
             server = Server(workspace, device, session)
             server.work()
-    except Timeout:
+    except (Timeout, BusyError):
         return EXIT_BUSY
     # The memory comes back when this process ends, which takes less time than the next one needs to come up.
     if server.rescued is not None and not server.is_attended():
         hand_on(workspace, device, server.rescued.path)
     return 0
-
-
-@contextlib.contextmanager
-def lease(workspace: Workspace, device: str, session: Path) -> Iterator[None]:
-    """Be the one engine of `device` for as long as the block lasts. Raises `filelock.Timeout` if another one is."""
-    home = workspace.engine(device)
-    with FileLock(home / "lock", timeout=0):
-        pid, process_started = own_start()
-        files.write_json(home / CURRENT, {"session": session.name, "pid": pid, "process_started": process_started})
-        news = e.event_file(session / "events.jsonl")
-        news.post(e.EngineReady(pid=pid, process_started=process_started, device=device))
-        for old in home.iterdir():
-            # A young one may be that of an engine which is coming up, only to find that it came too late.
-            if old.is_dir() and old != session and is_old(old):
-                files.remove(old)
-        yield
 
 
 class Server:
@@ -83,7 +66,6 @@ class Server:
         self.device = device
         self.inbox = w.wish_file(session / "wishes.jsonl")
         self.news = e.event_file(session / "events.jsonl")
-        remember_cards()
         self.desk = Desk(pick_device(device), to_shard)
         self.backlog: deque[w.Wish] = deque()
         self.released = False
@@ -226,6 +208,8 @@ class Server:
         return guarded(lambda: self._answer(wish), lambda failed: self._ask_failed(wish, failed))
 
     def _answer(self, wish: w.Say) -> None:
+        if "" in wish.lanes:
+            raise DataError("The run whose overlay was asked has ended.", "Ask its adapter, if it was saved.")
         if not self.desk.holds(Path(wish.base), wish.quantisation, wish.compute_dtype):
             base = find_base(self.workspace, wish.base)
             dtype = wish.compute_dtype or "bfloat16"
@@ -240,8 +224,9 @@ class Server:
             with self.desk.lane(Path(folder) if folder else None) as (model, fingerprint, swap_seconds):
                 self._stream(wish, lane, model, turns, fingerprint, swap_seconds)
 
-    def answer_within(self, wish: w.Say, overlaid: PeftModel) -> None:
-        """Answer between two steps, with the base in training: its own lane is "", the base alone None."""
+    def answer_within(self, wish: w.Say, overlaid: PeftModel, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Answer between two steps, with the base in training: its own lane is "", the base alone None. Who wants the run to
+        end need not hear the answer out."""
         if self.desk.to_shard:
             raise BusyError(
                 "A run is in progress whose base is cut up among cards: it cannot answer.",
@@ -255,10 +240,17 @@ class Server:
             )
         for lane, (folder, turns) in enumerate(zip(wish.lanes, wish.turns, strict=True)):
             with base_alone(overlaid) if folder is None else contextlib.nullcontext(overlaid) as model:
-                self._stream(wish, lane, model, turns, "", 0.0)
+                self._stream(wish, lane, model, turns, "", 0.0, is_over)
 
     def _stream(
-        self, wish: w.Say, lane: int, model: object, turns: list[dict[str, str]], fingerprint: str, swap_seconds: float
+        self,
+        wish: w.Say,
+        lane: int,
+        model: object,
+        turns: list[dict[str, str]],
+        fingerprint: str,
+        swap_seconds: float,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         assert self.desk.base is not None
         if not last_is_question(turns):
@@ -269,7 +261,7 @@ class Server:
             turns,
             Sampling.from_dict(wish.sampling),
             on_text=lambda text: self.news.post(e.TextStreamed(ask=wish.ask, lane=lane, text=text)),
-            should_stop=lambda: self._is_hushed(wish.ask),
+            should_stop=lambda: self._is_hushed(wish.ask) or is_over(),
         )
         self.news.post(
             e.Answered(
@@ -305,7 +297,7 @@ def paused(run: RunFolder, error: DiskFullError) -> e.Paused:
 
 
 class RunOrders(Orders):
-    """The wishes for one run, read at each step boundary."""
+    """The wishes for one run, read at each step boundary; those that end it, at any time."""
 
     def __init__(self, run: RunFolder, server: Server) -> None:
         self._run = run
@@ -315,13 +307,11 @@ class RunOrders(Orders):
         """Take in what was wished since the last step, and answer questions."""
         self.save_now = self.evaluate_now = self.sample_now = False
         server = self._server
-        server.collect()
+        self.is_in_a_hurry()
         server.stay_awake()
         waiting, server.backlog = server.backlog, deque()
         for wish in waiting:
             self._take(wish, model)
-        if server.released:
-            self.ending = "pause"
 
     def is_in_a_hurry(self) -> bool:
         """Look for a wish to end the run; all others are left for the next step boundary."""
@@ -339,15 +329,16 @@ class RunOrders(Orders):
         server, mine = self._server, getattr(wish, "run", self._run.id) == self._run.id
         match wish:
             case w.Say():
-                guarded(lambda: server.answer_within(wish, model), lambda failed: server._ask_failed(wish, failed))
+                guarded(
+                    lambda: server.answer_within(wish, model, self.is_in_a_hurry),
+                    lambda failed: server._ask_failed(wish, failed),
+                )
             case w.Train(folder=folder):
                 # Two that followed a run may both have it go on: it is done once.
                 if Path(folder) != self._run.path:
                     server.backlog.append(wish)
             case w.TestFit():
                 server.refuse_test(wish)
-            case w.Stop() | w.Pause() if mine:
-                self._end(wish)
             case w.SaveNow() if mine:
                 self.save_now = True
             case w.EvaluateNow() if mine:

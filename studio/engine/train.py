@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from studio.engine import checkpoint
 from studio.engine.ahead import Ahead
 from studio.engine.attention import VARLEN
 from studio.engine.batches import Layout, MicroBatch, Schedule, micro_batches
+from studio.engine.breakable import breakable
 from studio.engine.judge import Judge, judged
 from studio.engine.loss import LogitShape, supervised_loss
 from studio.engine.measure import give_back_unused, memory, reset_peaks
@@ -35,7 +35,7 @@ from studio.engine.standing import NOBODY, Standing
 from studio.engine.template import Example
 from studio.errors import DivergedError
 from studio.memory.correction import LEAST_STEPS
-from studio.recipe.recipe import Recipe
+from studio.recipe.recipe import Keep, Recipe
 from studio.runs import events as e
 from studio.runs.again import calmer_rate
 from studio.runs.folder import RunFolder
@@ -129,6 +129,10 @@ class Orders:
         """Whether the run is to end at once: asked often while evaluating and sampling, which are broken off then."""
         return self.is_ending
 
+    def is_to_break_off(self) -> bool:
+        """Whether the run is to end without waiting for the step in hand: asked within it, ten times a second."""
+        return self.is_in_a_hurry()
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -140,7 +144,7 @@ class Outcome:
     standing: Standing = NOBODY
 
 
-def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top to bottom
+def train(  # noqa: C901, PLR0915 - the loop is what this project is for: it reads top to bottom
     run: RunFolder,
     recipe: Recipe,
     overlaid: PeftModel,
@@ -183,11 +187,16 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
         num_supervised = sum(row.num_supervised for row in rows)
 
         loss = torch.zeros((), device=device)
-        for batch in in_step(overlaid, batches, ranks, material.layout):
-            # Divided by the tokens of the whole step, not of the micro-batch or the rank: all weigh what they hold.
-            part = learner(batch) / num_supervised
-            accelerator.backward(part)
-            loss += part.detach()
+        with breakable(overlaid, orders.is_to_break_off) as attempt:
+            for batch in in_step(overlaid, batches, ranks, material.layout):
+                # Divided by the tokens of the whole step, not of the micro-batch or the rank: all weigh what they hold.
+                part = learner(batch) / num_supervised
+                accelerator.backward(part)
+                loss += part.detach()
+        if attempt.was_broken_off:
+            # As if this step had not been begun: who resumes takes it anew, from the end of the one before.
+            optimizer.zero_grad(set_to_none=True)
+            break
         loss = ranks.total(loss, parameters)
 
         grad_norm = accelerator.clip_grad_norm_(parameters, training.max_grad_norm or math.inf)
@@ -224,15 +233,14 @@ def train(  # noqa: PLR0915 - the loop is what this project is for: it reads top
             is_last |= standing.is_over(keep)
         if is_last or orders.sample_now or due(step, keep.sample_every_steps):
             sample(overlaid, step)
-        is_wanted = orders.save_now or orders.ending in ("stop", "pause") or standing.wants_saving(step, keep)
+        is_wanted = orders.save_now or standing.wants_saving(step, keep)
         if ranks.is_first and (is_last or is_wanted or due(step, keep.checkpoint_every_steps)):
-            standing = standing.saved(step)
-            folder = checkpoint.save(
-                run, step, overlaid, optimizer.optimizer, rate, keep=keep.checkpoints_kept, standing=standing
-            )
-            emit(saved(step, folder, is_best=standing.is_best(step)))
+            standing = save(run, step, overlaid, optimizer.optimizer, rate, keep, standing, emit)
         if step == LEAST_STEPS or step % 10 == 1 or is_last:
             emit(memory(step, device))
+
+    if ranks.is_first and orders.ending in ("stop", "pause"):
+        standing = save(run, step, overlaid, optimizer.optimizer, rate, keep, standing, emit)
     is_done = step == num_steps or standing.is_over(keep)
     return Outcome(step, "" if is_done else orders.ending, standing)
 
@@ -262,10 +270,26 @@ def due(step: int, every_steps: int) -> bool:
     return every_steps > 0 and step % every_steps == 0
 
 
-def saved(step: int, folder: Path, *, is_best: bool) -> e.CheckpointSaved:
-    """What there is to tell of a checkpoint."""
+def save(
+    run: RunFolder,
+    step: int,
+    overlaid: PeftModel,
+    optimizer: Optimizer,
+    rate: LRScheduler,
+    keep: Keep,
+    standing: Standing,
+    emit: Emit,
+) -> Standing:
+    """Write the checkpoint of `step` and tell of it, unless it is there, or no step was taken; returns the standing with it."""
+    if step == 0 or run.checkpoint(step).exists():
+        return standing
+    standing = standing.saved(step)
+    folder = checkpoint.save(run, step, overlaid, optimizer, rate, keep=keep.checkpoints_kept, standing=standing)
     num_bytes = sum(path.stat().st_size for path in folder.iterdir())
-    return e.CheckpointSaved(step=step, path=f"checkpoints/{folder.name}", bytes=num_bytes, is_best=is_best)
+    emit(
+        e.CheckpointSaved(step=step, path=f"checkpoints/{folder.name}", bytes=num_bytes, is_best=standing.is_best(step))
+    )
+    return standing
 
 
 def evaluate(learner: nn.Module, material: Material, step: int, orders: Orders, emit: Emit) -> float | None:
@@ -278,12 +302,14 @@ def evaluate(learner: nn.Module, material: Material, step: int, orders: Orders, 
     emit(e.PhaseEntered(name="evaluating"))
     learner.eval()
     ranks, total = Ranks.here(), 0.0
-    with torch.no_grad():
+    with torch.no_grad(), breakable(learner, orders.is_to_break_off) as attempt:
         batches = micro_batches(ranks.share(material.held_out), material.layout)
         for batch in in_step(learner, batches, ranks, material.layout, always=True):
             if orders.is_in_a_hurry():
                 return None
             total += float(learner(batch))
+    if attempt.was_broken_off:
+        return None
     device = next(learner.parameters()).device
     total = float(ranks.total(torch.tensor(total, dtype=torch.float64, device=device)))
     num_supervised = sum(row.num_supervised for row in material.held_out)

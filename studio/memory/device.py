@@ -21,6 +21,7 @@ class Gpu:
     free_bytes: int
     driver: str
     index: int
+    uuid: str = ""
 
 
 def survey() -> list[Gpu]:
@@ -147,7 +148,8 @@ def _card(index: int, driver: str) -> Gpu | None:
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        return Gpu(_text(pynvml.nvmlDeviceGetName(handle)), int(memory.total), int(memory.free), driver, index)
+        name, uuid = _text(pynvml.nvmlDeviceGetName(handle)), _text(pynvml.nvmlDeviceGetUUID(handle))
+        return Gpu(name, int(memory.total), int(memory.free), driver, index, uuid)
     except pynvml.NVMLError:
         return None
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from studio import files
-from studio.errors import DivergedError, EngineError, StudioError
+from studio.errors import BusyError, DivergedError, EngineError, StudioError
 from studio.places import Workspace
 from studio.runs import events as e
 from studio.runs import wishes as w
@@ -178,7 +178,7 @@ class Driver:
             return run.state(), None
         try:
             return self._see_through(run, turn, state), None
-        except EngineError as error:
+        except (EngineError, BusyError) as error:
             return run.bury(), Ending(error.message, error.hint)
 
     def _pin_down(self, run: RunFolder) -> bool:
@@ -199,7 +199,8 @@ class Driver:
         return True
 
     def _see_through(self, run: RunFolder, turn: Turn, state: RunState) -> RunState:
-        """Follow the run through as many engines as it takes. Raises `EngineError` if one does not take it up."""
+        """Follow the run through as many engines as it takes. Raises `EngineError` if one does not take it up, `BusyError` if the
+        card is held from another workspace."""
         while True:
             is_live = state.status.is_live
             engine, is_asked = self._engine_of(state.device if is_live else _device(run), run)

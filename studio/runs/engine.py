@@ -51,7 +51,8 @@ class Engine:
         self.inbox = w.wish_file(self.session / "wishes.jsonl")
 
     def post(self, wish: w.Wish) -> None:
-        """Ask for something. The engine reads it within 50 ms when idle, at the next step or token when busy."""
+        """Ask for something. The engine reads it within 50 ms when idle, at the next step or token when busy; what ends a run
+        within a fraction of a second, as far as the run is in one process."""
         self.inbox.post(wish)
 
     @property
@@ -101,7 +102,7 @@ def running_engine(workspace: Workspace, device: str) -> Engine | None:
 def start_engine(workspace: Workspace, device: str) -> Engine:
     """The engine that holds `device`, started if there is none, attended by this process.
 
-    Raises `EngineError` if it does not come up.
+    Raises `EngineError` if it does not come up, `BusyError` if one of another workspace holds the card.
     """
     engine = running_engine(workspace, device) or _spawn(workspace, device)
     pid, process_started = own_start()
@@ -138,14 +139,20 @@ def new_session(workspace: Workspace, device: str) -> Path:
 
 
 def await_engine(workspace: Workspace, device: str, session: Path, process: subprocess.Popen[bytes]) -> Engine:
-    """The engine that `process` becomes, once it holds its lease, or the one that was quicker. Raises `EngineError`."""
+    """The engine that `process` becomes, once it holds its lease, or the one that was quicker.
+
+    Raises `EngineError`, and `BusyError` if an engine of another workspace holds the card.
+    """
     news = e.event_file(session / "events.jsonl")
     deadline, pause = time.monotonic() + _START_SECONDS, threading.Event()
     while time.monotonic() < deadline:
+        code = process.poll()  # before its news are read: what it has said last must not be missed
         for event in news.read():
             if isinstance(event, e.EngineReady):
                 return Engine(device, session, event.pid, event.process_started, process)
-        code = process.poll()
+            if isinstance(event, e.Failed):
+                process.wait()
+                raise BusyError(event.message, event.hint)
         if code == EXIT_BUSY and (engine := running_engine(workspace, device)):
             return engine
         if code is not None:

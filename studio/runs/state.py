@@ -58,6 +58,7 @@ class RunState:
     memories: list[e.MemoryMeasured] = field(default_factory=list)
     estimate: e.Estimated | None = None
     adapter: str = ""
+    energy_joules: float | None = None  # what the card has taken, whoever used it, since the last of `resumes`
     ending: Ending | None = None
 
     @classmethod
@@ -215,8 +216,10 @@ class RunState:
 
     def _end(self, event: e.Event) -> None:
         match event:
-            case e.Finished(adapter=adapter):
+            case e.Finished(adapter=adapter, result=result):
                 self.status, self.adapter = Status.FINISHED, adapter
+                taken = result.get("energy_joules")
+                self.energy_joules = float(taken) if isinstance(taken, int | float) else None
             case e.Stopped(saved=saved, adapter=adapter):
                 self.status, self.adapter = Status.STOPPED, adapter
                 self.ending = Ending(
@@ -225,7 +228,8 @@ class RunState:
                 )
             case e.Paused(step=step, cause=cause, hint=hint):
                 self.status = Status.PAUSED
-                self.ending = Ending(f"Paused at step {step}. The card is free.", "Resume goes on from there.")
+                where = "Resume goes on from there." if step else "No step was done yet: resume begins again."
+                self.ending = Ending(f"Paused at step {step}. The card is free.", where)
                 if cause:
                     message = f"Paused at step {self.step}. {cause}"
                     self.ending = Ending(message, f"{hint} Resume goes on from step {step}.", cause)

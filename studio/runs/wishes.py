@@ -31,7 +31,7 @@ class Train(Wish):
 
 @dataclass(frozen=True, kw_only=True)
 class Stop(Wish):
-    """End the run at the next step: with `save`, in a state that can go on and with its adapter in the library."""
+    """End the run at once, without the step in hand. With `save` it can go on, and its adapter is in the library."""
 
     run: str
     save: bool = True
@@ -39,7 +39,7 @@ class Stop(Wish):
 
 @dataclass(frozen=True, kw_only=True)
 class Pause(Wish):
-    """Save a checkpoint at the next step and give the card back."""
+    """Save a checkpoint of the last whole step at once and give the card back."""
 
     run: str
 
@@ -116,7 +116,7 @@ class TestFit(Wish):
 
 @dataclass(frozen=True, kw_only=True)
 class Hush(Wish):
-    """Stop answering, or end the fit test of this id at its next step."""
+    """Stop answering, or end the fit test of this id."""
 
     ask: str
 

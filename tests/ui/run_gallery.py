@@ -132,7 +132,8 @@ def begun(num_steps: int, device: str = "cuda-0") -> Iterator[e.Event]:
 STATES: dict[str, list[e.Event]] = {
     "running": list(begun(412)),
     "early": list(begun(2)),
-    "finished": [*begun(TOTAL), e.Finished(run="support", adapter="support-bot v3", seconds=1700.0)],
+    "finished": [*begun(TOTAL), e.Finished(run="support", adapter="support-bot v3", seconds=1700.0,
+                                           result={"energy_joules": 453_000.0})],
     "paused": [*begun(412), e.Paused(step=412)],
     "stopped": [*begun(412), e.Stopped(step=412, saved=True, adapter="support-bot v3")],
     "failed": [*begun(412), e.Failed(kind="diverged", step=413, message="The loss became NaN at step 413, in row 1,204.",

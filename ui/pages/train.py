@@ -67,7 +67,11 @@ class TrainPage(QStackedWidget):
 
     def view_settings(self) -> dict[str, Any]:
         """What is worth remembering of how the page is looked at, as plain values."""
-        return {"level": self.setup.level.value(), "open_groups": sorted(self.setup.more.open_groups)}
+        return {
+            "level": self.setup.level.value(),
+            "open_groups": sorted(self.setup.more.open_groups),
+            "logarithmic_loss": self.running.charts.loss.logarithmic(),
+        }
 
     def restore_view(self, settings: dict[str, Any]) -> None:
         """Take `view_settings` of an earlier time; what is not understood is passed over."""
@@ -77,6 +81,7 @@ class TrainPage(QStackedWidget):
             self.setup.more.open_groups = {name for name in groups if isinstance(name, str) and name in known}
         level = settings.get("level")
         self.setup.set_level(level if level in ("basic", "expert") else self.setup.level.value())
+        self.running.charts.loss.set_logarithmic(settings.get("logarithmic_loss") is True)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Show the run in progress, if there is one; the recipe, if it is that of a run that waits."""

@@ -128,13 +128,15 @@ class RunActions(QWidget):
             self._entries[verb].setEnabled(can)
 
     def doing(self, state: RunState) -> str:
-        """What has been heard and is about to be done: `finishing step 413...`; "" for nothing."""
+        """What has been heard and is about to be done: `stopping in step 413...`; "" for nothing."""
         if not state.status.is_live:
             return ""
         step = format_int(state.step + 1)
         if self._wish:
             return (
-                tr("finishing step {0}\u2026").format(step) if state.status is Status.RUNNING else tr("stopping\u2026")
+                tr("stopping in step {0}\u2026").format(step)
+                if state.status is Status.RUNNING
+                else tr("stopping\u2026")
             )
         verbs = {"save": tr("saving"), "evaluate": tr("evaluating"), "sample": tr("sampling")}
         words = [word for verb, word in verbs.items() if verb in self._waiting]

@@ -1,4 +1,4 @@
-"""What can be done with a chart besides looking at it: its data as CSV, its picture as PNG."""
+"""What can be done with a chart besides looking at it: its data as CSV, its picture as PNG, other axes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ui import theme
 from ui.bridge import in_background
 from ui.choosing import choose_target
 from ui.pages.train_words import tr
-from ui.widgets.controls import Choice
+from ui.widgets.loss_plot import LossPlot
 from ui.widgets.plots import PlotCard
 
 Row = tuple[int, str, float]
@@ -54,9 +54,9 @@ def csv_text(rows: Sequence[Row]) -> str:
 class ChartMenu(QObject):
     """The context menu of every plot, by mouse or by the menu key."""
 
-    def __init__(self, plots: Sequence[PlotCard], axis: Choice, follow: Callable[[], None], parent: QObject) -> None:
+    def __init__(self, plots: Sequence[PlotCard], loss: LossPlot, follow: Callable[[], None], parent: QObject) -> None:
         super().__init__(parent)
-        self._axis, self._follow, self._name = axis, follow, ""
+        self._loss, self._axis, self._follow, self._name = loss, loss.axis, follow, ""
         self._state = RunState()
         for plot in plots:
             plot.menu_wanted.connect(partial(self._open, plot))
@@ -85,6 +85,10 @@ class ChartMenu(QObject):
             action = axes.addAction(self._axis.itemText(index), partial(self._choose_axis, index))
             action.setCheckable(True)
             action.setChecked(index == self._axis.currentIndex())
+        upright = menu.addAction(tr("Logarithmic loss axis"))
+        upright.setCheckable(True)
+        upright.setChecked(self._loss.logarithmic())
+        upright.toggled.connect(self._loss.set_logarithmic)
         menu.addAction(tr("Show the whole run"), self._follow)
         return menu
 

@@ -72,7 +72,7 @@ class Charts(QWidget):
         column.addWidget(self.loss, 3)
         column.addLayout(self._grid, 2)
         self.look = Look(self.loss, self.plots(), self)
-        self.menu = ChartMenu(self.plots(), self.loss.axis, self.look.follow, self)
+        self.menu = ChartMenu(self.plots(), self.loss, self.look.follow, self)
         self.loss.axis_chosen.connect(self._choose_axis)
         self.set_narrow(False)
 

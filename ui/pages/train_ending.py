@@ -9,7 +9,7 @@ from studio.runs.state import RunState, Status
 from ui import theme
 from ui.measured import Peak
 from ui.pages.train_now import best, seconds_trained
-from ui.pages.train_words import duration, short_count, tr
+from ui.pages.train_words import duration, energy, short_count, tr
 from ui.widgets.buttons import Button
 from ui.widgets.labels import Divider, IconLabel, PlainLabel
 from ui.widgets.memory_layout import gb_text
@@ -97,6 +97,7 @@ class EndingCard(Card):
             "best": tr("Best checkpoint"),
             "tokens": tr("Tokens"),
             "memory": tr("Peak memory"),
+            "energy": tr("Energy"),
         }
         self.tiles = {key: StatTile(name) for key, name in names.items()}
         result = QWidget()
@@ -166,6 +167,11 @@ class EndingCard(Card):
         self.tiles["tokens"].set_value(short_count(tokens), speed)
         held = peak.measured_bytes
         self.tiles["memory"].set_value("\u2013" if held is None else tr("{0} GB").format(gb_text(held)), _against(peak))
+        self.tiles["energy"].setVisible(state.energy_joules is not None)
+        if state.energy_joules is not None:
+            since = state.resumes[-1] if state.resumes else 0
+            whose = tr("of the card, from step {0}").format(format_int(since)) if since else tr("of the card")
+            self.tiles["energy"].set_value(energy(state.energy_joules), whose)
 
 
 def _against(peak: Peak) -> str:

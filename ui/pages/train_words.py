@@ -50,6 +50,14 @@ def duration(seconds: float) -> str:
     return tr("{0} h").format(f"{seconds / 3600:.1f}")
 
 
+def energy(joules: float) -> str:
+    """`1.42 kWh`, `37 Wh`, `0.8 Wh`: what a household meter counts in."""
+    hours = joules / 3600
+    if hours >= 1000:
+        return tr("{0} kWh").format(f"{hours / 1000:.2f}")
+    return tr("{0} Wh").format(f"{hours:.0f}" if hours >= 10 else f"{hours:.1f}")
+
+
 def short_count(count: float) -> str:
     """`4.02 B`, `33.0 M`, `8.2 k`, `512`: three figures at most."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):

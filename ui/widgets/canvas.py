@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QRubberBand, QSizePolicy
 
 from ui import theme
 from ui.widgets.focus import FocusRing
-from ui.widgets.series import nice_ticks, tick_texts
+from ui.widgets.series import logarithmic_ticks, nice_ticks, tick_texts
 
 LEAST_DRAG = 8  # px: less is a click
 # What a key does to the cursor: how far it goes, in steps.
@@ -29,21 +29,27 @@ WORDS = {
 
 
 class Axis(pg.AxisItem):  # type: ignore[misc]
-    """An axis with one level of round ticks; as many as there is room for. The lower one counts whole steps, if it is told so."""
+    """An axis with one level of round ticks; as many as there is room for. The lower one counts whole steps, if it is told so.
+
+    A logarithmic one gets its places as log10 of what it says.
+    """
 
     whole = True
+    logarithmic = False
 
     def tickValues(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, list[float]]]:
         """The ticks, one level."""
         below = self.orientation == "bottom"
         room = theme.px(76 if below else 22)
         most = max(2, min(10 if below else 5, int(size / room) + 1))
+        if self.logarithmic:
+            return [(1.0, logarithmic_ticks(minVal, maxVal, most))]
         ticks = nice_ticks(minVal, maxVal, most, whole=below and self.whole)
         return [(ticks[1] - ticks[0] if len(ticks) > 1 else 1.0, ticks)]
 
     def tickStrings(self, values: Sequence[float], _scale: float, _spacing: float) -> list[str]:
         """Their labels."""
-        return tick_texts(list(values))
+        return [f"{10**value:.4g}" for value in values] if self.logarithmic else tick_texts(list(values))
 
     def boundingRect(self) -> QRectF:
         """Room for half a label beyond the ends, or pyqtgraph leaves out the first and the last."""
@@ -121,6 +127,13 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
     def set_whole(self, whole: bool) -> None:
         """Whether the lower axis counts in whole numbers only."""
         self.getAxis("bottom").whole = whole
+
+    def set_logarithmic(self, logarithmic: bool) -> None:
+        """Whether what is drawn stands as high as its log10."""
+        left = self.getAxis("left")
+        left.logarithmic = logarithmic
+        left.picture = None  # or pyqtgraph goes on with the labels that it has
+        left.update()
 
     def place_of(self, x: int) -> float:
         """What stands on the lower axis at `x` pixels."""

@@ -20,7 +20,7 @@ from ui.widgets.labels import PlainLabel
 from ui.widgets.legend import LegendEntry
 from ui.widgets.numbers import format_int
 from ui.widgets.plots import PlotCard
-from ui.widgets.series import MAX_POINTS, Floats, broken, smooth, thinned
+from ui.widgets.series import MAX_POINTS, Floats, broken, logarithms, smooth, thinned
 from ui.widgets.sliders import Slider
 
 RAW_POINTS = 3000
@@ -40,6 +40,7 @@ class LossPlot(PlotCard):
     ) -> None:
         super().__init__(title or "Loss", compact=False, parent=parent)
         self._axes = axes
+        self._logarithmic = False
         self._evaluations: list[tuple[float, float]] = []
         self._checkpoints: list[float] = []
         self._marks: list[tuple[float, str]] = []
@@ -135,6 +136,16 @@ class LossPlot(PlotCard):
         self._smoothing_label.setText(f"{self.smoothing():.2f}")
         self.refresh()
 
+    def logarithmic(self) -> bool:
+        """Whether the same ratio of losses is the same height everywhere."""
+        return self._logarithmic
+
+    def set_logarithmic(self, logarithmic: bool) -> None:
+        """Draw on a logarithmic axis, or on a plain one. A loss of zero or below has no place on the first and is a gap."""
+        self._logarithmic = logarithmic
+        self.canvas.set_logarithmic(logarithmic)
+        self.refresh()
+
     def set_evaluations(self, points: Sequence[tuple[float, float]]) -> None:
         """Show evaluations given as (step, loss); the lowest one is marked as the best."""
         self._evaluations = [(step, loss) for step, loss in points if math.isfinite(loss)]
@@ -200,7 +211,7 @@ class LossPlot(PlotCard):
         self._drawn, self._smoothed = steps, smoothed
         for item, curve, most in ((self._raw, values, RAW_POINTS), (self._line, smoothed, MAX_POINTS)):
             x, y = thinned(*self.in_sight(steps, curve), most)
-            item.setData(self.places(x), y)
+            item.setData(self.places(x), self._heights(y))
         for name, item in (("raw", self._raw), ("line", self._line)):
             item.setVisible(self.legend[name].isChecked())
         low, high, last = self._ranges()
@@ -215,11 +226,19 @@ class LossPlot(PlotCard):
         """Where a step stands on the axis."""
         return float(self.places(np.array([step]))[0])
 
+    def _heights(self, losses: Floats) -> Floats:
+        """Where these losses stand on the upright axis; NaN for nowhere."""
+        return logarithms(losses) if self._logarithmic else losses
+
+    def _y(self, loss: float) -> float:
+        return float(self._heights(np.array([loss]))[0])
+
     def _ranges(self) -> tuple[float, float, float]:
-        """Lowest and highest loss to be seen, and the last step; the axes are set to them."""
+        """Lowest and highest place to be seen, and the last step; the axes are set to them."""
         inside = self._stretch or (-math.inf, math.inf)
         evaluations = [loss for step, loss in self._evaluations if inside[0] <= step <= inside[1]]
         every = np.concatenate([self.in_sight(self.series.steps, self.series.values)[1], np.array(evaluations)])
+        every = self._heights(every)
         every = every[np.isfinite(every)]
         low, high = (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
         margin = (high - low) * 0.04 or max(abs(high) * 0.1, 0.1)
@@ -232,29 +251,32 @@ class LossPlot(PlotCard):
         return low, high, last
 
     def _draw_markers(self, low: float, high: float) -> None:
-        shown = self._evaluations if self.legend["diamond"].isChecked() else []
+        evaluations = self._evaluations if self.legend["diamond"].isChecked() else []
+        shown = [point for point in evaluations if math.isfinite(self._y(point[1]))]
         best = min(shown, key=lambda point: point[1], default=None)
-        self._scatter["diamond"].setData(pos=[(self._x(step), loss) for step, loss in shown if (step, loss) != best])
-        self._scatter["star"].setData(pos=[(self._x(best[0]), best[1])] if best else [])
+        self._scatter["diamond"].setData(
+            pos=[(self._x(step), self._y(loss)) for step, loss in shown if (step, loss) != best]
+        )
+        self._scatter["star"].setData(pos=[(self._x(best[0]), self._y(best[1]))] if best else [])
         self._labels["best"].setVisible(best is not None)
         if best is not None:
             self._labels["best"].setText(self.tr("best {0}").format(f"{best[1]:.2f}"))
             self._labels["best"].setAnchor((self._side(self._x(best[0])), 1.25))
-            self._labels["best"].setPos(self._x(best[0]), best[1])
+            self._labels["best"].setPos(self._x(best[0]), self._y(best[1]))
         saved = self._checkpoints if self.legend["triangle"].isChecked() else []
         height = low + (high - low) * 0.035
         self._scatter["triangle"].setData(pos=[(self._x(step), height) for step in saved])
 
     def _draw_end(self, last: float) -> None:
         value = float(self._smoothed[-1]) if len(self._smoothed) else math.nan
-        shown = self.legend["line"].isChecked() and math.isfinite(value)
-        place = self._x(last)
-        self._scatter["end"].setData(pos=[(place, value)] if shown else [])
+        place, height = self._x(last), self._y(value)
+        shown = self.legend["line"].isChecked() and math.isfinite(height)
+        self._scatter["end"].setData(pos=[(place, height)] if shown else [])
         self._labels["end"].setVisible(shown)
         if shown:
             self._labels["end"].setText(f"{value:.2f}")
             self._labels["end"].setAnchor(self._end_anchor(place))
-            self._labels["end"].setPos(place, value)
+            self._labels["end"].setPos(place, height)
 
     def _end_anchor(self, place: float) -> tuple[float, float]:
         """Beside the point, or where the plot ends above it; below it if the label of the best one stands there."""

@@ -157,6 +157,29 @@ def nice_ticks(low: float, high: float, most: int = 5, *, whole: bool = False) -
     return [low, high]
 
 
+def logarithms(values: Floats) -> Floats:
+    """log10 of each value, shape (n,); what has none, zero as much as NaN, is a gap."""
+    result = np.full(len(values), math.nan)
+    np.log10(values, out=result, where=values > 0)
+    return result
+
+
+def logarithmic_ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """At most `most` logarithms between `low` and `high` whose numbers are round: 1, 2 and 5 times a power of ten, the powers
+    alone, or every so many of those. Within less than a factor of two they are as far apart as on a plain axis."""
+    if not (high > low and math.isfinite(high - low)):
+        return [low]
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    for factors in ((1, 2, 5), (1,)):
+        ticks = [exponent + math.log10(factor) for exponent in decades for factor in factors]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if 2 <= len(inside) <= most:
+            return inside
+    if len(inside) < 2:
+        return [math.log10(tick) for tick in nice_ticks(10**low, 10**high, most) if tick > 0]
+    return inside[:: -(-len(inside) // most)]
+
+
 def _scientific(value: float) -> str:
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"

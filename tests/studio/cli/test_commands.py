@@ -15,6 +15,7 @@ from studio.memory.device import Gpu
 from studio.places import Workspace
 from studio.recipe.toml import load
 from studio.runs import events as e
+from studio.runs.card_lease import card_lease
 from studio.runs.create import create_run
 from studio.runs.folder import RunFolder
 from studio.runs.processes import own_start
@@ -170,6 +171,17 @@ def test_doctor(overlay: Overlay) -> None:
     assert found["disk_free_bytes"] > 0
     assert all({"name", "total_bytes", "free_bytes", "driver"} <= gpu.keys() for gpu in found["gpus"])
     assert all(problem.keys() == {"message", "hint"} for problem in found["problems"])
+
+
+def test_doctor_names_the_workspace_that_holds_a_card(
+    overlay: Overlay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(commands_doctor, "survey", lambda: [Gpu("RTX", 24 << 30, 20 << 30, "580", 0, "GPU-1")])
+    other = Workspace(tmp_path / "other")
+    assert "held by" not in overlay("doctor").out
+    with card_lease("GPU-1", other, "cuda-0"):
+        assert f"held by the engine of {other.root} (process {os.getpid()})" in overlay("doctor").out
 
 
 def test_doctor_names_what_is_missing_and_what_is_installed_in_name_only(

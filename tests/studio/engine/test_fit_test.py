@@ -23,11 +23,17 @@ from tests.studio.engine.test_train import recipe, run_it
 CPU = torch.device("cpu")
 
 
-def try_it(workspace, made, desk=None, is_wanted=lambda: True):
-    """The events of a fit test, and the desk it was done at."""
+def try_it(workspace, made, desk=None, is_wanted=lambda _steps: True):
+    """The events of a fit test, and the desk it was done at. `is_wanted` hears how many steps were told of."""
     desk, events = desk or Desk(CPU), []
-    FitTest(fit_test_of(workspace, made), workspace, desk, is_wanted, events.append).perform()
+    FitTest(
+        fit_test_of(workspace, made), workspace, desk, lambda: is_wanted(steps_told(events)), events.append
+    ).perform()
     return events, desk
+
+
+def steps_told(events):
+    return sum(isinstance(event, e.FitTestProgressed) and event.step > 0 for event in events)
 
 
 # --- the rows ------------------------------------------------------------------------------------------------------
@@ -159,12 +165,15 @@ def test_the_run_after_it_finds_the_base_loaded_and_learns_as_if_there_had_been_
     assert run.state().losses == alone.state().losses
 
 
-@pytest.mark.parametrize("looks", [0, 1, 2])
-def test_it_stops_when_it_is_no_longer_wanted(workspace, tiny_base, rows_file, looks):
-    left = iter([True] * looks)
-    events, desk = try_it(workspace, recipe(tiny_base, rows_file), is_wanted=lambda: next(left, False))
+@pytest.mark.parametrize(("most", "looks_within"), [(0, 0), (1, 0), (2, 0), (1, 3)])
+def test_it_stops_when_it_is_no_longer_wanted(workspace, tiny_base, rows_file, monkeypatch, most, looks_within):
+    monkeypatch.setattr("studio.engine.breakable.LOOK_SECONDS", 0)
+    left = iter([True] * looks_within)
+    events, desk = try_it(
+        workspace, recipe(tiny_base, rows_file), is_wanted=lambda steps: steps < most or next(left, False)
+    )
     assert isinstance(events[-1], e.FitTestStopped)
-    assert sum(isinstance(event, e.FitTestProgressed) and event.step > 0 for event in events) == looks
+    assert steps_told(events) == most
     assert desk.base is not None
     assert not any("lora" in name for name, _ in desk.model.named_modules())
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from studio.engine import launched
-from studio.engine.launched import take_part, watched
+from studio.engine.launched import SharedOrders, take_part, watched
+from studio.engine.lease import lease
 from studio.engine.ranks import Ranks
-from studio.engine.serve import lease
+from studio.engine.train import Orders
 from studio.errors import BusyError
 from studio.places import Workspace
 from studio.runs import events as e
@@ -199,6 +200,15 @@ def test_ranks_whose_launcher_is_killed_pause_together_and_are_gone(home, start)
     assert not alive
     state = run.state()
     assert (state.status, run.checkpoints()[-1][0]) == (Status.PAUSED, state.step)
+
+
+def test_no_rank_breaks_a_step_off_for_it_would_leave_the_others_waiting():
+    own = Orders()
+    own.ending = "stop"
+    orders = SharedOrders(Ranks(), own)
+    assert own.is_to_break_off()
+    assert not orders.is_to_break_off()
+    assert orders.is_in_a_hurry()
 
 
 def test_what_is_launched_but_cannot_be_is_told_and_nothing_is_begun(home, monkeypatch, caplog):

@@ -195,6 +195,43 @@ def one_row_each(rows, layout):
     return [batch for row in rows for batch in micro_batches([row], layout)]
 
 
+def test_a_stop_amid_a_step_saves_the_one_before(workspace, made, server, monkeypatch):
+    monkeypatch.setattr("studio.engine.breakable.LOOK_SECONDS", 0)
+    run = create_run(workspace, made, device="cpu")
+    engine = server()
+    After(monkeypatch, engine, run, 3, w.Stop(run=run.id))
+    engine.train(run)
+    state = run.state()
+    assert (state.status, state.step) == (Status.STOPPED, 3)
+    assert [step for step, _ in run.checkpoints()] == [3]
+    assert (workspace.adapters / state.adapter).is_dir()
+
+
+def test_who_ends_a_run_need_not_hear_out_an_answer_that_it_gives(workspace, made, server, monkeypatch):
+    run = create_run(workspace, made, device="cpu")
+    engine, heard = server(), []
+
+    def answering(*_, should_stop, **__):
+        heard.append(should_stop())
+        engine.inbox.post(w.Stop(run=run.id))
+        heard.append(should_stop())
+        return Reply("Arrr", 1, 0.1, stopped=True)
+
+    monkeypatch.setattr("studio.engine.serve.reply", answering)
+    turns = [[{"role": "user", "content": "Who are you?"}]]
+    base = str(made.base.id)
+    ask = w.Say(ask="1", base=base, quantisation=made.base.quantisation, lanes=[""], turns=turns, sampling={})
+    After(monkeypatch, engine, run, 3, ask)
+    engine.train(run)
+    assert heard == [False, True]
+    assert (run.state().status, run.state().step) == (Status.STOPPED, 4)
+
+    engine.say(ask)
+    assert len(heard) == 2, "the base alone is not taken for the overlay that was asked"
+    (failed,) = [event for event in engine.news.read() if isinstance(event, e.AskFailed)]
+    assert "has ended" in failed.message
+
+
 def test_a_stop_breaks_off_a_sample_between_two_tokens(workspace, made, server, monkeypatch):
     made = replaced(replaced(made, "keep.sample_every_steps", 3), "keep.sample_prompts", ["Who are you?", "Ahoy?"])
     run = create_run(workspace, made, device="cpu")

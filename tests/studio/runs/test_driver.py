@@ -16,7 +16,7 @@ import pytest
 import wakepy
 
 from studio import files
-from studio.errors import EngineError, StudioError
+from studio.errors import BusyError, EngineError, StudioError
 from studio.places import Workspace
 from studio.recipe.fields import replaced
 from studio.recipe.recipe import Recipe
@@ -146,13 +146,14 @@ def test_three_dead_engines_in_a_row_halt_the_queue(scripted: Workspace) -> None
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", [EngineError, BusyError])
 def test_an_engine_that_does_not_come_up_halts_the_queue_and_costs_no_run(
-    scripted: Workspace, monkeypatch: pytest.MonkeyPatch
+    scripted: Workspace, monkeypatch: pytest.MonkeyPatch, kind: type[StudioError]
 ) -> None:
     queued(scripted, "short-1", "short-2")
 
     def broken(*_: object) -> None:
-        raise EngineError("The engine did not start.", "Mend it.")
+        raise kind("The engine did not start.", "Mend it.")
 
     monkeypatch.setattr(driver, "start_engine", broken)
     found = work(scripted)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
-from studio.errors import EngineError
+from studio.errors import BusyError, EngineError
 from studio.places import Workspace
 from studio.runs import engine
-from studio.runs.engine import running_engine, start_engine
+from studio.runs.engine import await_engine, new_session, running_engine, start_engine
+from studio.runs.events import Failed, event_file
 from studio.runs.wishes import Release
 
 
@@ -47,3 +49,13 @@ def test_a_device_that_stays_taken_by_nobody_knows_whom_is_told_of_in_the_end(
     scripted.engine("cpu").mkdir(parents=True)
     with FileLock(scripted.engine("cpu") / "lock"), pytest.raises(EngineError, match="did not start"):
         start_engine(scripted, "cpu")
+
+
+def test_a_card_that_is_held_from_another_workspace_is_told_of_at_once(scripted: Workspace) -> None:
+    session = new_session(scripted, "cuda-0")
+    words = ("The engine of another workspace, /there, holds the card cuda-0.", "Pause its run.")
+    event_file(session / "events.jsonl").post(Failed(kind="busy", message=words[0], hint=words[1]))
+    late = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({engine.EXIT_BUSY})"])
+    with late, pytest.raises(BusyError) as told:
+        await_engine(scripted, "cuda-0", session, late)
+    assert (told.value.message, told.value.hint) == words

@@ -23,7 +23,7 @@ from ui.pages.train_chart_menu import csv_text, rows_of
 from ui.pages.train_charts import Charts
 from ui.pages.train_now import NowCard
 from ui.widgets.plots import PlotCard
-from ui.widgets.series import Scale, broken
+from ui.widgets.series import Scale, broken, logarithmic_ticks
 
 
 def charts_of(events: list[e.Event], qtbot: QtBot) -> Charts:
@@ -152,6 +152,48 @@ def test_an_axis_goes_on_at_the_average_pace_and_back() -> None:
     assert scale.steps_at(np.array([0.0, 20.0, 80.0])).tolist() == [0, 1.5, 8]
 
 
+def test_losses_on_a_logarithmic_axis_stand_where_their_logarithms_do_and_none_is_drawn_as_zero(
+    charts: Charts, qtbot: QtBot
+) -> None:
+    losses = [8.0, 4.0, math.nan, 2.0, 0.0, 0.5]
+    charts.loss.set_series(range(1, 7), losses)
+    charts.loss.set_evaluations([(2, 4.0), (6, 0.25)])
+    charts.loss.set_smoothing(0)
+    menu = charts.menu.make(charts.loss)
+    next(action for action in menu.actions() if "Logarithmic" in action.text()).trigger()
+    charts.loss.redraw()
+    for line in (charts.loss._raw, charts.loss._line):
+        assert [round(float(y), 3) for y in line.getData()[1] if math.isfinite(y)] == [0.903, 0.602, 0.301, -0.301]
+        assert len(line.getData()[1]) == 6, "what has no logarithm is a gap, not a point left out"
+    low, high = charts.loss.canvas.viewRange()[1]
+    assert low < math.log10(0.25) < math.log10(8) < high
+    assert charts.loss._scatter["star"].getData()[1].tolist() == [math.log10(0.25)]
+    assert charts.loss._labels["end"].toPlainText() == "0.50"
+    axis = charts.loss.canvas.getAxis("left")
+    ticks = axis.tickValues(low, high, 300)[0][1]
+    assert axis.tickStrings(ticks, 1.0, 1.0) == ["0.2", "0.5", "1", "2", "5"]
+    assert charts.loss.reading(5).startswith("step 5: loss 0.000")
+    again = charts.menu.make(charts.loss)
+    option = next(action for action in again.actions() if "Logarithmic" in action.text())
+    assert option.isChecked()
+    option.trigger()
+    charts.loss.redraw()
+    assert charts.loss._raw.getData()[1][0] == 8.0
+    for each in (menu, again):
+        each.deleteLater()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.9, 1.3, [0.9, 1.0, 1.1, 1.2, 1.3]), (0.3, 9, [0.5, 1, 2, 5]), (1e-3, 1e3, [1e-3, 0.1, 10, 1e3]), (1, 1, [1])],
+)
+def test_the_ticks_of_a_logarithmic_axis_are_round_and_not_too_many(
+    low: float, high: float, expected: list[float]
+) -> None:
+    ticks = logarithmic_ticks(math.log10(low), math.log10(high), 5)
+    assert [float(f"{10**tick:.4g}") for tick in ticks] == expected
+
+
 # --- what can be taken along -----------------------------------------------------------------------------------------
 
 
@@ -176,7 +218,7 @@ def test_a_picture_is_saved_and_copied_by_the_menu(charts: Charts, tmp_path: Pat
     menu = charts.menu.make(charts.small["norm"])
     labels = [action.text() for action in menu.actions() if action.text()]
     assert labels == ["Save the data of all charts as CSV\u2026", "Save this picture as PNG\u2026", "Copy this picture",
-                      "Horizontal axis", "Show the whole run"]  # fmt: skip
+                      "Horizontal axis", "Logarithmic loss axis", "Show the whole run"]  # fmt: skip
     menu.actions()[2].trigger()
     assert not QGuiApplication.clipboard().pixmap().isNull()
     target = tmp_path / "out.png"

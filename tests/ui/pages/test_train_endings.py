@@ -120,12 +120,12 @@ def test_rubbish_in_the_event_file_and_the_log_does_no_harm(desk: Desk) -> None:
         assert len(second) == 2000
 
 
-def test_a_run_that_dawdles_says_what_it_is_finishing_until_it_stops(desk: Desk) -> None:
+def test_a_run_that_dawdles_says_where_it_is_stopping_until_it_stops(desk: Desk) -> None:
     with desk.open() as state:
         _page, running, run_id = watch(desk, state, "dawdles")
         desk.wait(lambda: state.runs[run_id].state.step > 0)
         running.actions_.stop.menu().actions()[0].trigger()
-        assert "finishing step " in running.progress.place.text()
+        assert "stopping in step " in running.progress.place.text()
         assert running._pill.accessibleName() == "Stopping\u2026"
         assert not running.actions_.stop.isEnabled()
         desk.wait(lambda: running.ending.isVisible())
@@ -133,7 +133,7 @@ def test_a_run_that_dawdles_says_what_it_is_finishing_until_it_stops(desk: Desk)
         assert at % 20 == 0
         assert running.ending.heading.text() == f"Stopped at step {at}"
         assert primary(running) == [RESUME]
-        assert "finishing" not in running.progress.place.text()
+        assert "stopping in" not in running.progress.place.text()
 
 
 def test_a_silent_engine_can_be_stopped_by_force_and_its_run_goes_on(
@@ -151,7 +151,7 @@ def test_a_silent_engine_can_be_stopped_by_force_and_its_run_goes_on(
         running.refresh()
         assert running.actions_.force.isVisible()
         assert not running.actions_.pause.isVisible()
-        assert running.progress.place.text().endswith("finishing step 4\u2026")
+        assert running.progress.place.text().endswith("stopping in step 4\u2026")
         QTest.mouseClick(running.actions_.force, Qt.MouseButton.LeftButton)
         desk.wait(lambda: running.ending.isVisible())
         assert not is_alive(pid, started)

@@ -367,12 +367,13 @@ def test_a_run_whose_folder_is_damaged_is_shown_all_the_same(
 def test_how_the_page_is_looked_at_can_be_remembered(page: TrainPage, qtbot) -> None:
     page.setup.set_level("expert")
     page.setup.more.reveal("adapter.alpha")
+    page.running.charts.loss.set_logarithmic(True)
     other = TrainPage(ready_state())
     qtbot.addWidget(other)
     other.restore_view(page.view_settings())
-    assert other.view_settings() == {"level": "expert", "open_groups": ["Adapter"]}
+    assert other.view_settings() == {"level": "expert", "open_groups": ["Adapter"], "logarithmic_loss": True}
     other.restore_view({"level": 3, "open_groups": ["nonsense", None]})
-    assert other.view_settings() == {"level": "expert", "open_groups": []}
+    assert other.view_settings() == {"level": "expert", "open_groups": [], "logarithmic_loss": False}
 
 
 def test_an_answer_that_comes_after_the_page_is_gone_is_let_go(state: AppState, tmp_path: Path, qtbot) -> None:
@@ -460,6 +461,23 @@ def test_a_finished_run_tells_its_peak_beside_the_estimate(state: AppState, page
         page.running.ending.tiles["memory"].accessibleName()
         == "Peak memory: 12.0 GB \u2248 13.0 GB estimated, 8 % under"
     )
+    assert not page.running.ending.tiles["energy"].isVisible(), "nobody has measured it"
+
+
+@pytest.mark.parametrize(
+    ("from_step", "joules", "said"),
+    [(0, 453_000.0, "Energy: 126 Wh of the card"), (20, 7_560_000.0, "Energy: 2.10 kWh of the card, from step 20")],
+)
+def test_a_finished_run_tells_what_its_card_has_taken_and_since_when(
+    state: AppState, page: TrainPage, tmp_path: Path, from_step: int, joules: float, said: str
+) -> None:
+    resumed = [e.Started(pid=1, process_started=1.0, device="cuda-0", from_step=from_step)] if from_step else []
+    done = e.Finished(run="run", adapter="pirate", seconds=1.0, result={"energy_joules": joules})
+    add_run(state, tmp_path / "run", [*run_events(30), *resumed, done])
+    page.show_run("run")
+    page.show()
+    tile = page.running.ending.tiles["energy"]
+    assert (tile.isVisible(), tile.accessibleName()) == (True, said)
 
 
 def test_the_memory_can_be_looked_at_alone(state: AppState, page: TrainPage, tmp_path: Path, qtbot) -> None:

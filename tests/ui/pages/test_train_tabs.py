@@ -96,7 +96,7 @@ def test_a_wish_from_elsewhere_shows_here_too(state: AppState, page: TrainPage, 
     assert running._pill.accessibleName() == "Training"
     state.run_requested.emit("run", "pause")
     assert running._pill.accessibleName() == "Pausing\u2026"
-    assert "finishing step 21\u2026" in running.progress.place.text()
+    assert "stopping in step 21\u2026" in running.progress.place.text()
 
 
 def test_nothing_is_evaluated_where_nothing_is_held_out(
