@@ -67,6 +67,12 @@ class RowSource:
                 raise NotFoundError(f"Row {number + 1} is not there any more.", "Open the dataset again.")
             return self._rows[number]
 
+    def written(self, number: int) -> tuple[RawRow | RowProblem, str]:
+        """One row, and the line that it stands on, if it stands on one."""
+        raw = self.row(number)
+        with self._lock:
+            return raw, self._rows.line(number) if isinstance(self._rows, RowTable) else ""
+
     def lines(self, numbers: Sequence[int], mapping: Mapping | None) -> list[RowLine]:
         """Some rows in a few words."""
         return [line_of(self.row(number), mapping) for number in numbers]
@@ -98,7 +104,7 @@ class DatasetView:
     path: str
     size_bytes: int = 0
     busy: str = ""
-    """What is going on: opening, unpacking, looking, mending, measuring, searching, writing; empty if nothing is."""
+    """What is going on: opening, unpacking, looking, mending, editing, measuring, searching, writing; empty if nothing is."""
     done: int = 0
     total: int = 0
     error: str = ""
@@ -111,7 +117,9 @@ class DatasetView:
     rows: RowSource | None = None
     survey: Survey | None = None
     version: Version | None = None
-    """The one in force: the user's own file, or what mends made of it."""
+    """The one in force: the user's own file, or what mends and edits made of it."""
+    num_edited: tuple[int, int, int] = (0, 0, 0)
+    """Rows replaced, removed and put in by hand on the way to it."""
     can_redo: bool = False
     lengths: Lengths | None = None
     measured_for: str = ""

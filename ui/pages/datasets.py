@@ -16,6 +16,7 @@ from studio.places import EXAMPLES
 from ui import theme
 from ui.choosing import choose_file, choose_folder
 from ui.dataset_view import DatasetView
+from ui.pages.dataset_editing import RowsEditing
 from ui.pages.dataset_lengths import LengthsPanel
 from ui.pages.dataset_mask import MaskCard
 from ui.pages.dataset_problems import ProblemsPanel
@@ -91,7 +92,8 @@ class DatasetsPage(Page):
         self.summary = SummaryCard()
         self.tabs = Tabs([("rows", tr("Rows")), ("problems", tr("Problems")), ("lengths", tr("Lengths"))])
         self.rows, self.seen = RowsPanel(), MaskCard(self._state)
-        self._rows_columns = Columns(self.rows, self.seen, MASK_WIDTH, sticky=False)
+        self.editing = RowsEditing(self._state, self.rows, self.seen, self)
+        self._rows_columns = Columns(self.rows, self.editing.right, MASK_WIDTH, sticky=False)
         self.problems, self.lengths = ProblemsPanel(), LengthsPanel(self._state)
         self._panels = {"rows": self._rows_columns, "problems": self.problems, "lengths": self.lengths}
         self._inner = QStackedWidget()
@@ -156,6 +158,7 @@ class DatasetsPage(Page):
             self._show_links()
             return
         self._show_actions(view)
+        self.editing.show_view(view)
         self.summary.show_view(view)
         number = sum(counts(view.survey).values()) if view.survey is not None else 0
         self.tabs.setTabText(1, tr("Problems ({0})").format(format_int(number)) if number else tr("Problems"))
@@ -170,7 +173,7 @@ class DatasetsPage(Page):
         """Why it cannot be trained with yet."""
         if view.error:
             return tr("It cannot be read")
-        if view.version is None or view.busy in ("opening", "mending", "writing"):
+        if view.version is None or view.busy in ("opening", "mending", "editing", "writing"):
             return tr("One moment\u2026")
         if view.guess is not None:
             return tr("Confirm the columns")
