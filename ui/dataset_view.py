@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from studio.data.conversation import Conversation, RawRow, RowProblem
 from studio.data.detection import Detection
 from studio.data.formats import Mapping
+from studio.data.handwritten import WrittenSet
 from studio.data.lengths import Lengths
 from studio.data.row_table import RowTable
 from studio.data.rows import judge
@@ -146,3 +148,15 @@ class DatasetView:
     def reading(self) -> Mapping | None:
         """The mapping that rows are shown by: the user's, or the one that he is asked about."""
         return self.mapping or self.guess
+
+
+@dataclass(frozen=True)
+class WritingView:
+    """The set that is written by hand, as far as it is kept. `opened` is one that was written earlier, to go on with; `sets` are
+    the files that there are, the last one first."""
+
+    path: Path | None = None
+    num_rows: int = 0
+    opened: WrittenSet | None = None
+    sets: tuple[Path, ...] = ()
+    error: str = ""

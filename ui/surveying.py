@@ -30,6 +30,7 @@ from ui.dataset_view import DatasetView, RowSource
 from ui.looking import Looking
 from ui.state import AppState
 from ui.training_thread import TrainingThread
+from ui.writing import Writing
 
 _BUSY = {
     "survey": "opening",
@@ -63,6 +64,7 @@ class Surveying(QObject):
         self._work: dict[str, _Work] = {}
         self._is_turning = False
         self._looking = Looking(workspace, state, thread, self)
+        self._writing = Writing(workspace, state, self)
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
@@ -87,6 +89,7 @@ class Surveying(QObject):
         for key in self._work:
             self._thread.cancel_job(key)
         self._looking.close()
+        self._writing.close()
         if self._state.dataset is not None and self._state.dataset.rows is not None:
             self._state.dataset.rows.close()
 

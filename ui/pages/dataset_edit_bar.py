@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QWidget
@@ -67,8 +69,8 @@ def may_edit(view: DatasetView) -> bool:
     return is_settled and has_all and view.busy not in ("mending", "editing", "writing")
 
 
-def add_key(keys: str, where: QWidget, button: Button | IconButton) -> None:
-    """Let keys press a button while the focus is in `where`; a text in which one writes keeps them for itself."""
+def add_key(keys: str, where: QWidget, act: Button | Callable[[], object]) -> None:
+    """Let keys press a button, or do something, while the focus is in `where`; a text in which one writes keeps its own."""
     shortcut = QShortcut(QKeySequence(keys), where)
     shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-    shortcut.activated.connect(button.click)
+    shortcut.activated.connect(act.click if isinstance(act, Button) else act)

@@ -21,13 +21,13 @@ MOST_LINES = 14
 class TurnBox(QWidget):
     """One turn. `origin` is its place in the row that it came from, -1 for a new one."""
 
-    def __init__(self, turn: EditedTurn, *, parent: QWidget | None = None) -> None:
+    def __init__(self, turn: EditedTurn, min_lines: int = 1, *, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._origin = turn.origin
         known = ROLES if turn.role in ROLES else (turn.role, *ROLES)
         self.role = Choice([(role, self._role_text(role)) for role in known], turn.role, name=self.tr("Who speaks"))
         self.role.setFixedWidth(theme.px(136))
-        self.text = TextArea("", max_lines=MOST_LINES)
+        self.text = TextArea("", min_lines, MOST_LINES)
         self.text.set_text(turn.content)
         self.up = IconButton("caret-up", self.tr("Move this turn up"), side=24, icon_size=14)
         self.down = IconButton("caret-down", self.tr("Move this turn down"), side=24, icon_size=14)
@@ -43,7 +43,6 @@ class TurnBox(QWidget):
         column.setSpacing(theme.px(4))
         column.addLayout(head)
         column.addWidget(self.text)
-        self.pressed = [*([] if turn.role == TEXT else [self.role]), self.up, self.down, self.remove]
         self.name()
 
     def _role_text(self, role: str) -> str:
@@ -73,8 +72,9 @@ class TurnEditor(QWidget):
     changed = Signal()
     submitted = Signal()
 
-    def __init__(self, *, parent: QWidget | None = None) -> None:
+    def __init__(self, min_lines: int = 1, *, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._min_lines = min_lines
         self.boxes: list[TurnBox] = []
         self._list = QVBoxLayout()
         self._list.setSpacing(theme.px(12))
@@ -127,9 +127,10 @@ class TurnEditor(QWidget):
         self.changed.emit()
 
     def _insert(self, place: int, turn: EditedTurn) -> TurnBox:
-        box = TurnBox(turn, parent=self)
+        box = TurnBox(turn, self._min_lines, parent=self)
         self.boxes.insert(place, box)
         self._list.insertWidget(place, box)
+        box.show()  # now, and not when the event loop has its turn: the next key may be Tab
         box.text.changed.connect(self.changed)
         box.text.submitted.connect(self.submitted)
         box.role.value_changed.connect(lambda _value: self._role_changed(box))
@@ -170,7 +171,7 @@ class TurnEditor(QWidget):
         self.changed.emit()
 
     def _arrange(self) -> None:
-        """What can move where, and the way of the Tab key: texts first, then what is pressed."""
+        """What can move where, and what can be added."""
         last = len(self.boxes) - 1
         for place, box in enumerate(self.boxes):
             box.up.setEnabled(place > 0)
@@ -180,12 +181,15 @@ class TurnEditor(QWidget):
         has_system = any(box.role.value() == "system" for box in self.boxes)
         self.add_system.setVisible(not has_system and not is_text)
         self.add.setVisible(not is_text)
-        heads = [part for box in self.boxes for part in box.pressed]
-        way: list[QWidget] = [box.text for box in self.boxes]
-        for before, after in zip(
-            [*way, self.add, self.add_system], [*way[1:], self.add, self.add_system], strict=False
-        ):
-            if before is not after:
-                QWidget.setTabOrder(before, after)
-        for before, after in zip([self.add_system, *heads], heads, strict=False):
-            QWidget.setTabOrder(before, after)
+
+    def focusNextPrevChild(self, forward: bool) -> bool:
+        """Tab goes from text to text, then to what adds one; Shift+Tab finds what stands between them too."""
+        for place, box in enumerate(self.boxes):
+            edit = box.text.focusProxy()
+            if forward and edit is not None and edit.hasFocus():
+                texts = [other.text for other in self.boxes[place + 1 :]]
+                after = [part for part in (*texts, self.add) if part.isVisibleTo(self)]
+                if after:
+                    after[0].setFocus(Qt.FocusReason.TabFocusReason)
+                    return True
+        return super().focusNextPrevChild(forward)
