@@ -87,8 +87,18 @@ class Workspace:
 
     @property
     def datasets(self) -> Path:
-        """Datasets that were mended here, one folder each, with all their versions."""
+        """Datasets that were mended or edited here, one folder each, with all their versions; and those that were made here."""
         return self.root / "datasets"
+
+    @property
+    def written(self) -> Path:
+        """Small datasets that were written by hand in the window, one JSON-lines file each."""
+        return self.datasets / "written"
+
+    @property
+    def preferences(self) -> Path:
+        """Which answer was thought the better one, JSON lines that are only ever added to."""
+        return self.datasets / "preferences"
 
     @property
     def mappings(self) -> Path:

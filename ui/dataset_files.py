@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from studio.data.conversation import RawRow, RowProblem
 from studio.data.detection import SAMPLE_ROWS, Detection, detect_rows
+from studio.data.edits import BY_HAND
 from studio.data.formats import Mapping
 from studio.data.mappings import recall, remember
 from studio.data.opening import num_bytes, sha256
 from studio.data.reading import raw_rows
+from studio.data.row_table import RowTable, open_table
 from studio.data.versions import CANONICAL, Version, VersionedSet
 from studio.errors import DataError
 from studio.places import Workspace
@@ -20,7 +22,8 @@ from studio.places import Workspace
 
 @dataclass(frozen=True)
 class Opened:
-    """The first rows of a dataset, and what follows from them. `steps` names the mends that made the version."""
+    """The first rows of a dataset, and what follows from them. `steps` names the mends that made the version, `num_edited` counts
+    the rows that were replaced, removed and put in by hand. `table` has all its rows, where they were asked for."""
 
     size_bytes: int
     first_rows: list[RawRow | RowProblem]
@@ -29,6 +32,8 @@ class Opened:
     version: Version | None = None
     can_redo: bool = False
     steps: tuple[str, ...] = ()
+    num_edited: tuple[int, int, int] = (0, 0, 0)
+    table: RowTable | None = None
 
 
 def columns_of(rows: Sequence[RawRow | RowProblem]) -> tuple[str, ...]:
@@ -47,20 +52,36 @@ def first_look(path: Path) -> Opened:
     return Opened(num_bytes(path), rows, detect_rows(rows))
 
 
-def look_at_version(workspace: Workspace, path: Path) -> Opened:
-    """The version that is in force. The whole file is hashed, which takes a second for each gigabyte."""
+def look_at_version(workspace: Workspace, path: Path, *, whole: bool = False) -> Opened:
+    """The version that is in force; if `whole`, with all its rows. The file is hashed, a second for each gigabyte."""
     versions = VersionedSet(workspace, path)
-    steps: list[str] = []
-    number = versions.current.number
-    while number:
-        version = versions.version(number)
-        steps[:0] = version.mends
-        number = version.parent
+    way = list(_way_to(versions))
+    steps = [step for version in reversed(way) for step in version.mends]
+    edited = [_num_edited(version) for version in way if version.edits]
     first = first_look(versions.current.path)
     mapping = None if CANONICAL in steps else recall(workspace, versions.fingerprint)
-    return Opened(
-        first.size_bytes, first.first_rows, first.detection, mapping, versions.current, versions.can_redo, tuple(steps)
+    return replace(
+        first,
+        mapping=mapping,
+        version=versions.current,
+        can_redo=versions.can_redo,
+        steps=tuple(steps),
+        num_edited=(sum(one[0] for one in edited), sum(one[1] for one in edited), sum(one[2] for one in edited)),
+        table=open_table(workspace, versions.current.path) if whole else None,
     )
+
+
+def _way_to(versions: VersionedSet) -> Iterator[Version]:
+    """The version in force, and those it was made of, without the user's own."""
+    version = versions.current
+    while version.number:
+        yield version
+        version = versions.version(version.parent)
+
+
+def _num_edited(version: Version) -> tuple[int, int, int]:
+    tally = version.tally
+    return tally["changed"].get(BY_HAND, 0), tally["removed"].get(BY_HAND, 0), tally["inserted"]
 
 
 def remember_mapping(workspace: Workspace, path: Path, mapping: Mapping) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from studio.data.conversation import Conversation, RawRow, RowProblem
 from studio.data.detection import Detection
 from studio.data.formats import Mapping
+from studio.data.handwritten import WrittenSet
 from studio.data.lengths import Lengths
 from studio.data.row_table import RowTable
 from studio.data.rows import judge
@@ -67,6 +69,12 @@ class RowSource:
                 raise NotFoundError(f"Row {number + 1} is not there any more.", "Open the dataset again.")
             return self._rows[number]
 
+    def written(self, number: int) -> tuple[RawRow | RowProblem, str]:
+        """One row, and the line that it stands on, if it stands on one."""
+        raw = self.row(number)
+        with self._lock:
+            return raw, self._rows.line(number) if isinstance(self._rows, RowTable) else ""
+
     def lines(self, numbers: Sequence[int], mapping: Mapping | None) -> list[RowLine]:
         """Some rows in a few words."""
         return [line_of(self.row(number), mapping) for number in numbers]
@@ -98,7 +106,7 @@ class DatasetView:
     path: str
     size_bytes: int = 0
     busy: str = ""
-    """What is going on: opening, unpacking, looking, mending, measuring, searching, writing; empty if nothing is."""
+    """What is going on: opening, unpacking, looking, mending, editing, measuring, searching, writing; empty if nothing is."""
     done: int = 0
     total: int = 0
     error: str = ""
@@ -111,7 +119,9 @@ class DatasetView:
     rows: RowSource | None = None
     survey: Survey | None = None
     version: Version | None = None
-    """The one in force: the user's own file, or what mends made of it."""
+    """The one in force: the user's own file, or what mends and edits made of it."""
+    num_edited: tuple[int, int, int] = (0, 0, 0)
+    """Rows replaced, removed and put in by hand on the way to it."""
     can_redo: bool = False
     lengths: Lengths | None = None
     measured_for: str = ""
@@ -140,3 +150,15 @@ class DatasetView:
     def reading(self) -> Mapping | None:
         """The mapping that rows are shown by: the user's, or the one that he is asked about."""
         return self.mapping or self.guess
+
+
+@dataclass(frozen=True)
+class WritingView:
+    """The set that is written by hand, as far as it is kept. `opened` is one that was written earlier, to go on with; `sets` are
+    the files that there are, the last one first."""
+
+    path: Path | None = None
+    num_rows: int = 0
+    opened: WrittenSet | None = None
+    sets: tuple[Path, ...] = ()
+    error: str = ""

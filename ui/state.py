@@ -22,7 +22,7 @@ from studio.recipe.recipe import Recipe
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from studio.runs.watchdog import Silence
-from ui.dataset_view import DatasetView
+from ui.dataset_view import DatasetView, WritingView
 from ui.fit_view import FitTestView
 from ui.queue_view import QueueView
 
@@ -131,8 +131,12 @@ class AppState(QObject):
 
     dataset_changed = Signal()
     """What is known of the dataset that is looked at."""
+    writing_changed = Signal()
+    """What is kept of the set that is written by hand, or which sets there are."""
 
     # --- wishes ----------------------------------------------------------------------------------------------------
+    writing_requested = Signal(str, object)
+    """(verb, value): what to do with the set that is written by hand; `ui.writing` has the verbs."""
     dataset_requested = Signal(str, object)
     """(verb, value): what to do with the dataset that is looked at; `ui.surveying` has the verbs."""
     recipe_edited = Signal(object)
@@ -187,6 +191,9 @@ class AppState(QObject):
     """Show this adapter on the Adapters page."""
     chat_selected = Signal(str)
     """Open Chat with this adapter beside its base."""
+
+    writing = WritingView()
+    """The set that is written by hand on the Datasets page."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)

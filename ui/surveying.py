@@ -5,6 +5,7 @@ Nothing here holds the interpreter's lock for long, so that the window stays qui
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,14 +38,17 @@ from ui.dataset_view import DatasetView, RowSource
 from ui.looking import Looking
 from ui.state import AppState
 from ui.training_thread import TrainingThread
+from ui.writing import Writing
 
 _BUSY = {
     "survey": "opening",
     "mend": "mending",
+    "edit": "editing",
     "lengths": "measuring",
     "search": "searching",
     "export-rows": "writing",
 }
+_CHANGING = ("mend", "edit", "export-rows")
 
 
 @dataclass
@@ -65,7 +69,9 @@ class Surveying(QObject):
         super().__init__(parent)
         self._workspace, self._state, self._thread = workspace, state, thread
         self._work: dict[str, _Work] = {}
+        self._is_turning = False
         self._looking = Looking(workspace, state, thread, self)
+        self._writing = Writing(workspace, state, self)
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
@@ -77,6 +83,7 @@ class Surveying(QObject):
             "search": self._search,
             "measure": self._measure,
             "mend": self._mend,
+            "edit": self._edit,
             "undo": partial(self._go_back, forward=False),
             "redo": partial(self._go_back, forward=True),
             "use": self._use,
@@ -90,6 +97,7 @@ class Surveying(QObject):
         for key in self._work:
             self._thread.cancel_job(key)
         self._looking.close()
+        self._writing.close()
         if self._state.dataset is not None and self._state.dataset.rows is not None:
             self._state.dataset.rows.close()
 
@@ -114,6 +122,7 @@ class Surveying(QObject):
             self._cancel(before, None)
             self._looking.close()
             self._let_go(before)
+        self._is_turning = False
         view = DatasetView(str(Path(path).expanduser().absolute()), busy="opening")
         self._state.dataset = view
         self._changed()
@@ -126,34 +135,51 @@ class Surveying(QObject):
             self._take(view, opened)
             self._look_at_version(view)
 
-    def _look_at_version(self, view: DatasetView, change: Callable[[], None] = lambda: None) -> None:
-        """`change` the versions, then find out which is in force, and look through it."""
+    def _look_at_version(
+        self, view: DatasetView, change: Callable[[], None] = lambda: None, *, in_place: bool = False
+    ) -> None:
+        """`change` the versions, then find out which is in force, and look through it. If `in_place`, what was looked at stays
+        on the screen until all rows of the new version are there."""
 
         def look() -> Opened:
             change()
-            return look_at_version(self._workspace, Path(view.path))
+            return look_at_version(self._workspace, Path(view.path), whole=in_place)
 
+        self._is_turning = True
         view.busy = view.busy or "opening"
         self._changed()
         in_background(look, partial(self._seen_version, view), partial(self._failed, view))
 
     def _seen_version(self, view: DatasetView, opened: Opened) -> None:
         if not self._is_shown(view):
+            if opened.table is not None:
+                opened.table.close()
             return
+        self._is_turning = False
         view.busy = ""
         view.survey = view.lengths = view.found = view.shown = None
-        view.words = view.measured_for = ""
-        view.wanted_row = -1
-        self._looking.close()
-        self._take(view, opened)
+        view.measured_for = ""
+        words, view.words = view.words, ""
+        row, view.wanted_row = view.wanted_row, -1
+        if opened.table is None:
+            self._looking.close()
+            self._take(view, opened)
+        else:
+            self._take(view, opened)
+            if row >= 0:
+                self._looking.show(view, min(row, len(opened.table) - 1))
         if view.guess is None:
             self._look_through(view, None)
+        if opened.table is not None:
+            self._search(view, words)
 
     def _take(self, view: DatasetView, opened: Opened) -> None:
         self._let_go(view)
-        view.rows = RowSource(opened.first_rows, is_whole=False)
+        rows, is_whole = (opened.first_rows, False) if opened.table is None else (opened.table, True)
+        view.rows = RowSource(rows, is_whole=is_whole)
         view.size_bytes, view.detection, view.mapping = opened.size_bytes, opened.detection, opened.mapping
         view.version, view.can_redo, view.steps = opened.version, opened.can_redo, list(opened.steps)
+        view.num_edited = opened.num_edited
         view.columns = columns_of(opened.first_rows)
         view.error = view.hint = ""
         self._changed()
@@ -173,8 +199,9 @@ class Surveying(QObject):
         self._look_at_version(view, change)
 
     def _go_back(self, view: DatasetView, _value: object, *, forward: bool) -> None:
-        if not view.busy:
-            self._look_at_version(view, partial(undone, self._workspace, Path(view.path), forward=forward))
+        if self._make_way(view):
+            change = partial(undone, self._workspace, Path(view.path), forward=forward)
+            self._look_at_version(view, change, in_place=True)
 
     # --- work in processes -------------------------------------------------------------------------------------------
 
@@ -189,6 +216,17 @@ class Surveying(QObject):
         for key, work in self._work.items():
             if work.view is view:
                 self._thread.cancel_job(key)
+
+    def _make_way(self, view: DatasetView) -> bool:
+        """Whether the version may change now: what only looks at this one is given up, for it begins anew with the next."""
+        mine = {key: work for key, work in self._work.items() if work.view is view}
+        if self._is_turning or view.version is None or any(work.kind in _CHANGING for work in mine.values()):
+            return False
+        for key in mine:
+            self._thread.cancel_job(key)
+            del self._work[key]
+        view.busy = ""
+        return True
 
     def _look_through(self, view: DatasetView, _value: object) -> None:
         data, training = self._state.recipe.data, self._state.recipe.training
@@ -219,6 +257,12 @@ class Surveying(QObject):
     def _mend(self, view: DatasetView, names: Any) -> None:
         if not view.busy:
             self._begin(view, "mend", {"source": view.path, "names": list(names)})
+
+    def _edit(self, view: DatasetView, edits: Any) -> None:
+        """`edits` are `studio.data.edits.Edit`s of rows of the version in force. They become one new version."""
+        if self._make_way(view) and view.version is not None:
+            told = json.dumps([[edit.kind, edit.row, edit.value] for edit in edits])
+            self._begin(view, "edit", {"source": view.path, "edits": told, "of": view.version.number})
 
     def _export(self, view: DatasetView, value: Any) -> None:
         """`value` is the new file, and the other sets to be merged in."""
@@ -302,6 +346,8 @@ class Surveying(QObject):
                 self._keep(view, version, "found", result["rows"])
             case "mend":
                 self._mended(view, result)
+            case "edit":
+                self._edited(view, result)
             case _:
                 words = self.tr("{0} rows are now in {1}.").format(f"{result['num_rows']:,}", result["path"])
                 left_out = result["num_left_out"]
@@ -314,6 +360,14 @@ class Surveying(QObject):
         words = self.tr("Rows: {0} changed, {1} left out. Your file is as it was.")
         self._state.noticed.emit("ok", words.format(f"{num_changed:,}", f"{num_removed:,}"), "")
         self._look_at_version(view)
+
+    def _edited(self, view: DatasetView, result: dict[str, Any]) -> None:
+        """What the user did by hand is told where the version is; what was left out besides is told for itself."""
+        num_lost = result["removed"].get("unreadable", 0)
+        if num_lost:
+            words = self.tr("{0} rows that cannot be read are not in the new version. Your file is as it was.")
+            self._state.noticed.emit("warn", words.format(f"{num_lost:,}"), "")
+        self._look_at_version(view, in_place=True)
 
     def _keep(self, view: DatasetView, version: object, name: str, value: object) -> None:
         """Something is known now, unless it is of a version that is no longer in force."""
@@ -336,6 +390,7 @@ class Surveying(QObject):
 
     def _failed(self, view: DatasetView, error: StudioError) -> None:
         if self._is_shown(view):
+            self._is_turning = False
             view.busy, view.error, view.hint = "", error.message, error.hint
             self._changed()
 

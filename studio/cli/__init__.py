@@ -28,6 +28,7 @@ from studio.cli import (
     commands_fit,
     commands_fit_test,
     commands_merge,
+    commands_preferences,
     commands_queue,
     commands_runs,
     commands_train,
@@ -52,6 +53,7 @@ _MODULES = (
     commands_runs,
     commands_adapters,
     commands_chat,
+    commands_preferences,
     commands_merge,
 )
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from studio.cli.data_edits import add_edits, edit, is_edit
 from studio.cli.data_text import mended_text, report_text, shown_text, tokens_text
 from studio.cli.follow import follow_job
 from studio.cli.output import Output
@@ -80,6 +81,7 @@ def register(commands: Commands) -> None:
         "--mend", action="append", metavar="NAME", help=f"make a mended version: near, {', '.join(labels())}"
     )
     data.add_argument("--undo", action="store_true", help="go back to the version before")
+    add_edits(data)
     data.add_argument("--mended", action="store_true", help="look at the mended version instead of the file")
     data.add_argument("--windows", action="store_true", help="with --mend: read what is not UTF-8 as Windows-1252")
     data.add_argument(
@@ -100,7 +102,9 @@ def run(options: argparse.Namespace, output: Output, workspace: Workspace) -> No
     if options.map and mapping:
         remember(workspace, fingerprint, mapping)
     path = VersionedSet(workspace, source).current.path if options.mended else source
-    if options.mend or options.windows or options.undo:
+    if is_edit(options):
+        edit(options, output, VersionedSet(workspace, source))
+    elif options.mend or options.windows or options.undo:
         _mend(options, output, VersionedSet(workspace, source), mapping)
     elif options.export:
         _export(options, output, path, mapping)

@@ -8,6 +8,7 @@ from typing import Any
 
 from studio.data.conversation import RowProblem
 from studio.data.detection import Detection
+from studio.data.edits import BY_HAND
 from studio.data.examine import Pairs, Report
 from studio.data.formats import Mapping
 from studio.data.mends import labels
@@ -121,5 +122,7 @@ def mended_text(name: str, version: Version) -> str:
     lines = [f"{name}: version {version.number} has {tally['num_written']} rows. The file itself was not touched."]
     lines += [f"{count} rows changed: {known.get(what, what)}." for what, count in tally.get("changed", {}).items()]
     lines += [f"{count} rows left out: {known.get(what, what)}." for what, count in tally.get("removed", {}).items()]
+    if tally.get("inserted"):
+        lines.append(f"{tally['inserted']} rows put in: {BY_HAND}.")
     lines.append(f"It is {version.path}; --undo goes back.")
     return "\n".join(textwrap.fill(line, _COLUMNS, break_long_words=False) for line in lines)

@@ -44,10 +44,15 @@ def canonical(raw: RawRow, mapping: Mapping | None = None) -> dict[str, Any] | R
 
 def write_rows(path: Path, values: Iterable[Any], needs_bytes: int = 0) -> int:
     """Write JSON lines; the file appears whole or not at all. Returns how many. Raises `DiskFullError`."""
+    return write_lines(path, map(to_line, values), needs_bytes)
+
+
+def write_lines(path: Path, lines: Iterable[bytes], needs_bytes: int = 0) -> int:
+    """Write rows that are lines already, as `write_rows` does."""
     count = 0
     with files.new_file(path, needs_bytes=needs_bytes) as file:
-        for value in values:
-            file.write(to_line(value))
+        for line in lines:
+            file.write(line)
             count += 1
     return count
 

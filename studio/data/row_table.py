@@ -24,6 +24,7 @@ from studio.data.reading import Progress, raw_rows
 from studio.places import Workspace
 
 MOST_BYTES = 10_000_000_000
+MOST_SHOWN = 1_000_000
 _BLOCK_BYTES = 4 << 20
 # Bytes with which white space may begin: a line that begins otherwise is not blank.
 _MAYBE_SPACE = np.array([byte < 0x21 or byte > 0x7F for byte in range(256)])
@@ -68,6 +69,16 @@ class RowTable(Sequence[RawRow | RowProblem]):
         if ends - begins > MAX_LINE_BYTES:
             return line_problem(row, Line(number, None, "length", begins))
         return json_line(row, line_of(self._file.readline(), number, begins))
+
+    def line(self, row: int) -> str:
+        """The line that a row stands on, at most its first `MOST_SHOWN` bytes, so that a broken one can be seen; nothing if the
+        rows are not lines of the file."""
+        if self._is_unpacked:
+            return ""
+        begins, ends = int(self._offsets[row]), int(self._offsets[row + 1])
+        self._file.seek(begins)
+        data = self._file.read(min(ends - begins, MOST_SHOWN)).split(b"\n")[0]
+        return data.decode("utf-8-sig", "replace").rstrip("\r")
 
 
 def open_table(workspace: Workspace, path: Path, progress: Progress | None = None) -> RowTable:

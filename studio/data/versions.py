@@ -1,21 +1,23 @@
-"""Versions of a dataset: each mend makes a new one beside the others in the workspace, and undo goes back to the one before.
+"""Versions of a dataset: each mend, and each edit by hand, makes a new one beside the others in the workspace, and undo goes back
+to the one before.
 
-The user's file is version 0 and is only ever read. `history.json` says which mends made which version of which, and what became
-of the rows; it is written last, so that a version is there whole or not at all.
+The user's file is version 0 and is only ever read. `history.json` says which mends made which version of which, which rows were
+edited, and what became of the rows; it is written last, so that a version is there whole or not at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from studio import files
-from studio.data.canonical import write_rows
+from studio.data.canonical import to_line, write_lines
+from studio.data.edits import EDITED, Edit, Edits, EditTally, edited_lines
 from studio.data.examine import Options, examine
 from studio.data.formats import Mapping
-from studio.data.mappings import remember
+from studio.data.mappings import recall, remember
 from studio.data.mends import Tally, mended, named
 from studio.data.opening import num_bytes, readable, sha256
 from studio.data.reading import Progress, raw_rows
@@ -29,13 +31,17 @@ CANONICAL = "messages"  # the mend after which no mapping is needed
 
 @dataclass(frozen=True)
 class Version:
-    """`number` 0 is the user's own file. `parent` is the version that the mends were applied to; `tally` says what they did."""
+    """`number` 0 is the user's own file. `parent` is the version that the mends were applied to; `tally` says what they did.
+
+    `edits` has the rows of the parent that were removed, replaced or put before, as ranges [first, last], if it was made by hand.
+    """
 
     number: int
     parent: int
     mends: tuple[str, ...]
     tally: dict[str, Any]
     path: Path
+    edits: dict[str, list[list[int]]] = field(default_factory=dict)
 
 
 class VersionedSet:
@@ -86,7 +92,8 @@ class VersionedSet:
         if number == 0:
             return Version(0, 0, (), {}, self._source)
         told = self._versions[number - 1]
-        return Version(number, told["parent"], tuple(told["mends"]), told["tally"], self.folder / told["file"])
+        path, edits = self.folder / told["file"], told.get("edits", {})
+        return Version(number, told["parent"], tuple(told["mends"]), told["tally"], path, edits)
 
     def mend(
         self, names: Sequence[str], mapping: Mapping | None = None, progress: Progress | None = None, fallback: str = ""
@@ -104,14 +111,29 @@ class VersionedSet:
             dropped = dict.fromkeys(found.rows.tolist(), NEAR)
         tally = Tally()
         rows = mended(raw_rows(old.path, progress, fallback), mends, tally, dropped)
-        made = self._keep(old, names, rows, tally.told)
+        made = self._keep(old, names, map(to_line, rows), tally.told)
         if mapping is not None and CANONICAL not in names:
             remember(self._workspace, sha256(made.path), mapping)
         return made
 
+    def edit(self, edits: Iterable[Edit], of: int = -1, progress: Progress | None = None) -> Version:
+        """Make edits by hand to the version in force, and put the new one in force. All of them count its rows.
+
+        Raises `ChangedError` if that is not version `of`, if one is given, `DataError` if a row is not there or nothing is left.
+        """
+        old, all_edits, tally = self.current, Edits.of(edits), EditTally()
+        if of not in (-1, old.number):
+            raise ChangedError("The dataset was changed elsewhere meanwhile.", "Open it again, then edit the row.")
+        lines = edited_lines(old.path, all_edits, tally, progress)
+        made = self._keep(old, [EDITED], lines, tally.told, all_edits.told())
+        mapping = recall(self._workspace, sha256(old.path))
+        if mapping is not None:
+            remember(self._workspace, sha256(made.path), mapping)
+        return made
+
     def replace(self, rows: Iterable[Any], name: str) -> Version:
-        """A new version that holds these values, made by something called `name` (an edit by hand, a merge)."""
-        return self._keep(self.current, [name], rows, dict)
+        """A new version that holds these values, made by something called `name` (a merge)."""
+        return self._keep(self.current, [name], map(to_line, rows), dict)
 
     def undo(self) -> Version:
         """Back to the version that the one in force was made of. Raises `DataError` if that is the user's own."""
@@ -129,14 +151,19 @@ class VersionedSet:
         return self.current
 
     def _keep(
-        self, old: Version, names: Sequence[str], rows: Iterable[Any], tally: Callable[[], dict[str, Any]]
+        self,
+        old: Version,
+        names: Sequence[str],
+        lines: Iterable[bytes],
+        tally: Callable[[], dict[str, Any]],
+        edits: dict[str, list[list[int]]] | None = None,
     ) -> Version:
         number = len(self._versions) + 1
         path = self.folder / f"version-{number:04}.jsonl"
-        count = write_rows(path, rows, needs_bytes=num_bytes(old.path))
+        count = write_lines(path, lines, needs_bytes=num_bytes(old.path))
         if not count:
             files.remove(path)
-            raise DataError("No row would be left.", "Choose other mends; nothing was changed.")
+            raise DataError("No row would be left.", "Keep at least one; nothing was changed.")
         if sha256(self._source) != self._sha256:
             files.remove(path)
             raise ChangedError(
@@ -149,6 +176,7 @@ class VersionedSet:
                 "mends": list(names),
                 "tally": {**tally(), "num_written": count},
                 "created": files.now(),
+                **({"edits": edits} if edits else {}),
             }
         )
         self._put_in_force(number)

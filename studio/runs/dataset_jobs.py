@@ -1,4 +1,4 @@
-"""Long work on datasets in a process of its own, without any heavy library: surveys, searches, mends and exports.
+"""Long work on datasets in a process of its own, without any heavy library: surveys, searches, mends, edits and exports.
 
 `python -m studio.runs.dataset_jobs FOLDER PARENT` does the job in that folder, for as long as the process `PARENT` lives. The
 window starts it: such work would hold the interpreter's lock for minutes.
@@ -17,6 +17,7 @@ from typing import Any
 from studio import files
 from studio.data.canonical import exported, write_rows
 from studio.data.conversation import RawRow, RowProblem
+from studio.data.edits import Edit
 from studio.data.examine import Options, Pairs, Report, examine
 from studio.data.formats import Mapping
 from studio.data.mixing import Part, mixed
@@ -156,6 +157,14 @@ def _mend(workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: 
     return {"version": version.number, **version.tally}
 
 
+def _edit(workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
+    """Edits travel as JSON text of [kind, row, value]: values are foreign, and may hold halves of letters."""
+    edits = [Edit(*each) for each in json.loads(arguments["edits"])]
+    rows = VersionedSet(workspace, Path(arguments["source"]))
+    version = rows.edit(edits, arguments["of"], lambda done, total: told("editing", done, total))
+    return {"version": version.number, **version.tally}
+
+
 def _export(_workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
     out, paths = Path(arguments["out"]), [Path(path) for path in arguments["paths"]]
     if out.exists():
@@ -173,7 +182,7 @@ def _export(_workspace: Workspace, _folder: Path, arguments: dict[str, Any], tol
     return {"path": str(out), "num_rows": count, "num_left_out": len(left_out)}
 
 
-_WORK = {"survey": _survey, "search": _search, "mend": _mend, "export-rows": _export}
+_WORK = {"survey": _survey, "search": _search, "mend": _mend, "edit": _edit, "export-rows": _export}
 KINDS = tuple(_WORK)
 
 if __name__ == "__main__":

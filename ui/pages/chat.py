@@ -19,8 +19,8 @@ from ui.bridge import soon
 from ui.pages.adapter_bases import base_of, belongs, why_baseless
 from ui.pages.chat_bars import AskBar, BaseRow
 from ui.pages.chat_lanes import MAX_LANES, LanesView
-from ui.pages.chat_prompt import SamplingPanel
 from ui.pages.chat_record import Conversation, Place
+from ui.pages.chat_sampling import SamplingPanel
 from ui.state import AppState, Ask
 from ui.widgets.buttons import Button
 from ui.widgets.messages import EmptyState, MessageBar, MessageKind

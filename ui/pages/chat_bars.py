@@ -9,12 +9,12 @@ from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
 from ui import theme
 from ui.pages.chat_lanes import MAX_LANES
-from ui.pages.chat_prompt import PromptField
 from ui.widgets.buttons import Button
 from ui.widgets.controls import Choice, TextField
 from ui.widgets.labels import PlainLabel
 from ui.widgets.memory_choice import LIST_WIDTH, Fit, FitDelegate, FitNote, set_fit
 from ui.widgets.page import Card
+from ui.widgets.text_area import TextArea
 from ui.widgets.toggles import CheckBox, Segmented
 
 
@@ -115,7 +115,7 @@ class AskBar(Card):
         self._system.setToolTip(self.tr("What every lane is told before the first question. May stay empty."))
         self._system.setFixedHeight(theme.px(theme.ACTION))
         self._system.setMinimumWidth(theme.px(140))
-        self._prompt = PromptField(self.tr("Message"))
+        self._prompt = TextArea(self.tr("Message"))
         self._send = Button(self.tr("Send"), "primary", "paper-plane-right", size="action", filled=True)
         self._send.setMinimumWidth(theme.px(96))
         self.setFocusProxy(self._prompt)

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 from PySide6.QtCore import QItemSelectionModel, QModelIndex, Qt, Signal
-from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 from shiboken6 import isValid
 
 from studio.data.formats import Mapping
 from ui import theme
 from ui.bridge import in_background
 from ui.dataset_view import DatasetView, RowLine, RowSource
+from ui.pages.dataset_edit_bar import EditBar, add_key
 from ui.pages.dataset_words import tr
 from ui.widgets.controls import TextField
 from ui.widgets.labels import PlainLabel, plain_tip
@@ -54,8 +55,9 @@ class RowsModel(Rows):
 
     def show_rows(
         self, source: RowSource | None, mapping: Mapping | None, found: list[int] | None, lengths: Any
-    ) -> None:
-        """Show the rows of `source`, or those `found`; `lengths` as `studio.data.lengths` has them."""
+    ) -> bool:
+        """Show the rows of `source`, or those `found`; `lengths` as `studio.data.lengths` has them. Whether these are others than
+        before."""
         numbers: Sequence[int] = range(len(source)) if source is not None else ()
         if found is not None:
             numbers = [number for number in found if number < len(numbers)]
@@ -63,13 +65,14 @@ class RowsModel(Rows):
             self._lengths = lengths
             self.dataChanged.emit(self.index(0, TOKENS), self.index(max(self.rowCount() - 1, 0), TOKENS))
         if (source, mapping) == (self._source, self._mapping) and numbers == self._numbers:
-            return
+            return False
         self.beginResetModel()
         self._source, self._mapping, self._numbers = source, mapping, numbers
         self._blocks.clear()
         self._wanted.clear()
         self._fetching = -1
         self.endResetModel()
+        return True
 
     def number(self, place: int) -> int:
         """The number in the dataset of the row at a place of the table."""
@@ -161,10 +164,14 @@ class RowsModel(Rows):
 
 
 class RowsPanel(QWidget):
-    """Search, table and what it holds. `row_chosen` carries a row's number, `search_requested` words."""
+    """Search, table and what it holds. `row_chosen` carries a row's number, `search_requested` words, `edit_requested` the row
+    that was chosen, `add_requested` the row before which another is to stand, `remove_requested` all that were chosen."""
 
     row_chosen = Signal(int)
     search_requested = Signal(str)
+    edit_requested = Signal(int)
+    add_requested = Signal(int)
+    remove_requested = Signal(object)
 
     def __init__(self, *, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -179,7 +186,11 @@ class RowsPanel(QWidget):
         for column, width in ((ROW, 76), (TURNS, 60), (ROLES, 124), (TOKENS, 72)):
             header.setSectionResizeMode(column, header.ResizeMode.Fixed)
             header.resizeSection(column, theme.px(width))
+        self.table.setSelectionMode(TableView.SelectionMode.ExtendedSelection)
         self.table.selectionModel().currentRowChanged.connect(self._current_changed)
+        self.table.selectionModel().selectionChanged.connect(lambda *_: self._show_bar())
+        self.bar = EditBar()
+        self._connect_bar()
         self._note = PlainLabel("", "small", "text2", elide=True)
         sheet = Card()
         sheet.body.setSpacing(0)
@@ -197,17 +208,67 @@ class RowsPanel(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(theme.px(12))
-        whole.addWidget(self.words)
+        head = QHBoxLayout()
+        head.setSpacing(theme.px(8))
+        head.addWidget(self.words, 1)
+        head.addWidget(self.bar)
+        whole.addLayout(head)
         whole.addWidget(sheet, 1)
 
+    def _connect_bar(self) -> None:
+        self._view: DatasetView | None = None
+        self.bar.edit_requested.connect(self._ask_to_edit)
+        self.bar.add_requested.connect(self._ask_to_add)
+        self.bar.remove_requested.connect(lambda: self.remove_requested.emit(self.chosen()))
+        self.table.doubleClicked.connect(lambda _index: self.bar.edit.click())
+        for keys, button in (("Delete", self.bar.remove), ("Return", self.bar.edit), ("Enter", self.bar.edit)):
+            add_key(keys, self.table, button)
+
     def show_view(self, view: DatasetView) -> None:
-        """Show the rows that there are."""
-        self.model.show_rows(view.rows, view.reading, view.found, view.lengths)
+        """Show the rows that there are. Of another version of the same dataset one sees the same place."""
+        is_same = self._view is view
+        place = self.table.verticalScrollBar().value() if is_same else 0
+        self._view = view
+        if self.model.show_rows(view.rows, view.reading, view.found, view.lengths) and is_same:
+            self.table.verticalScrollBar().setValue(place)
         self.table.setColumnHidden(TOKENS, view.lengths is None)
         self._stack.setCurrentIndex(1 if view.found is not None and not view.found else 0)
         self._note.setText(self._note_of(view))
         if view.wanted_row >= 0 and self.model.rowCount():
             self._follow(view.wanted_row)
+        self._show_bar()
+
+    def chosen(self) -> list[int]:
+        """Numbers of the rows that are selected, in order."""
+        places = sorted({place for first, last in self._ranges() for place in range(first, last + 1)})
+        return [self.model.number(place) for place in places]
+
+    def _num_chosen(self) -> int:
+        """How many they are, without naming each of what may be a million."""
+        return sum(last - first + 1 for first, last in self._ranges())
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """First and last place of each stretch of rows that is selected."""
+        found = self.table.selectionModel().selection()
+        return [(one.top(), one.bottom()) for one in map(found.at, range(found.count()))]
+
+    def _show_bar(self) -> None:
+        if self._view is not None:
+            self.bar.show_view(self._view, self._num_chosen())
+
+    def _ask_to_edit(self) -> None:
+        if self._num_chosen() == 1:
+            self.edit_requested.emit(self.chosen()[0])
+
+    def _ask_to_add(self) -> None:
+        """Behind the row that was chosen, or behind the last one."""
+        index = self.table.currentIndex()
+        number = self.model.number(index.row()) if index.isValid() else self._num_rows() - 1
+        self.add_requested.emit(number + 1)
+
+    def _num_rows(self) -> int:
+        rows = self._view.rows if self._view is not None else None
+        return len(rows) if rows is not None else 0
 
     def set_narrow(self, narrow: bool) -> None:
         """Where it is narrow, roles give way to texts."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication
 
+from studio.data.edits import EDITED
 from studio.data.lengths import Consequence
 from studio.data.mends import labels
 from studio.data.versions import NEAR
@@ -59,6 +60,7 @@ _BUSY = {
     "unpacking": "Unpacking it",
     "looking": "Looking through it",
     "mending": "Mending it",
+    "editing": "Writing the new version",
     "measuring": "Counting tokens",
     "searching": "Searching",
     "writing": "Writing the file",
@@ -150,8 +152,17 @@ def version_text(view: DatasetView) -> str:
     if view.version is None or not view.version.number:
         return tr("as it came")
     names = labels()
-    steps = ", ".join(_short(names.get(step, step)) for step in view.steps)
-    return tr("version {0}: {1}").format(view.version.number, steps)
+    steps = [_short(names.get(step, step)) for step in view.steps if step != EDITED]
+    return tr("version {0}: {1}").format(view.version.number, ", ".join([*steps, *_edits_text(view.num_edited)]))
+
+
+def _edits_text(num_edited: tuple[int, int, int]) -> list[str]:
+    """What was done by hand, as "2 rows edited", "1 removed"."""
+    words: list[str] = []
+    for count, what in zip(num_edited, (tr("edited"), tr("removed"), tr("added")), strict=True):
+        rows = "" if words else tr("row ") if count == 1 else tr("rows ")
+        words += [f"{format_int(count)} {rows}{what}"] if count else []
+    return words
 
 
 def _short(label: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,14 @@ from studio.places import EXAMPLES
 from ui import theme
 from ui.choosing import choose_file, choose_folder
 from ui.dataset_view import DatasetView
+from ui.pages.dataset_editing import RowsEditing
 from ui.pages.dataset_lengths import LengthsPanel
 from ui.pages.dataset_mask import MaskCard
 from ui.pages.dataset_problems import ProblemsPanel
 from ui.pages.dataset_rows import RowsPanel
 from ui.pages.dataset_summary import SummaryCard
 from ui.pages.dataset_words import counts, tr
+from ui.pages.dataset_writer import SetWriter
 from ui.state import AppState
 from ui.widgets.buttons import Button
 from ui.widgets.messages import EmptyState
@@ -48,6 +50,9 @@ class DatasetsPage(Page):
         self._stack = QStackedWidget()
         self._stack.addWidget(self._build_none())
         self._stack.addWidget(self._build_some())
+        self.writer = SetWriter(state)
+        self._stack.addWidget(self.writer)
+        self._is_writing = False
         self.add(self._stack, 1)
         self._connect()
         self._take_facts()
@@ -91,13 +96,14 @@ class DatasetsPage(Page):
         self.summary = SummaryCard()
         self.tabs = Tabs([("rows", tr("Rows")), ("problems", tr("Problems")), ("lengths", tr("Lengths"))])
         self.rows, self.seen = RowsPanel(), MaskCard(self._state)
-        self._rows_columns = Columns(self.rows, self.seen, MASK_WIDTH, sticky=False)
+        some = QWidget()
+        self.editing = RowsEditing(self._state, self.rows, self.seen, some)
+        self._rows_columns = Columns(self.rows, self.editing.right, MASK_WIDTH, sticky=False)
         self.problems, self.lengths = ProblemsPanel(), LengthsPanel(self._state)
         self._panels = {"rows": self._rows_columns, "problems": self.problems, "lengths": self.lengths}
         self._inner = QStackedWidget()
         for panel in self._panels.values():
             self._inner.addWidget(panel)
-        some = QWidget()
         layout = QVBoxLayout(some)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(theme.px(12))
@@ -128,10 +134,13 @@ class DatasetsPage(Page):
         self.lengths.measure_requested.connect(lambda: self._request("measure"))
         self.lengths.limit_chosen.connect(self._use_limit)
         self.narrow_changed.connect(self._take_width)
+        state.writing_changed.connect(self._take_writing)
+        self.writer.finished.connect(self.open_path)
+        self.writer.left.connect(partial(self._set_writing, False))
 
     def _take_width(self, narrow: bool) -> None:
         self._rows_columns.set_narrow(narrow)
-        for panel in (self.rows, self.problems, self.lengths):
+        for panel in (self.rows, self.problems, self.lengths, self.writer):
             panel.set_narrow(narrow)
 
     def view_settings(self) -> dict[str, Any]:
@@ -150,13 +159,14 @@ class DatasetsPage(Page):
 
     def _take_facts(self) -> None:
         view = self._state.dataset
-        self._stack.setCurrentIndex(0 if view is None else 1)
-        self.export.setVisible(view is not None)
-        self.use.setVisible(view is not None)
+        self._stack.setCurrentIndex(2 if self._is_writing else 0 if view is None else 1)
+        self.export.setVisible(view is not None and not self._is_writing)
+        self.use.setVisible(view is not None and not self._is_writing)
         if view is None:
             self._show_links()
             return
         self._show_actions(view)
+        self.editing.show_view(view)
         self.summary.show_view(view)
         number = sum(counts(view.survey).values()) if view.survey is not None else 0
         self.tabs.setTabText(1, tr("Problems ({0})").format(format_int(number)) if number else tr("Problems"))
@@ -171,7 +181,7 @@ class DatasetsPage(Page):
         """Why it cannot be trained with yet."""
         if view.error:
             return tr("It cannot be read")
-        if view.version is None or view.busy in ("opening", "mending", "writing"):
+        if view.version is None or view.busy in ("opening", "mending", "editing", "writing"):
             return tr("One moment\u2026")
         if view.guess is not None:
             return tr("Confirm the columns")
@@ -203,8 +213,22 @@ class DatasetsPage(Page):
     def _request(self, verb: str, value: object = None) -> None:
         self._state.dataset_requested.emit(verb, value)
 
+    def _take_writing(self) -> None:
+        """A set to be written is there."""
+        if self._state.writing.opened is not None:
+            self._set_writing(True)
+            self.writer.focus()
+
+    def _set_writing(self, is_writing: bool) -> None:
+        self._is_writing = is_writing
+        self._take_facts()
+
+    def _write(self, verb: str, value: object = None) -> None:
+        self._state.writing_requested.emit(verb, value)
+
     def open_path(self, path: str) -> None:
         """Open a file or a folder."""
+        self._is_writing = False
         self._recent = [path, *(other for other in self._recent if other != path)][:MOST_RECENT]
         self.rows.words.set_value("")
         self._request("open", path)
@@ -236,6 +260,12 @@ class DatasetsPage(Page):
         self._menu.clear()
         self._menu.addAction(tr("A file\u2026"), self._ask_for_file)
         self._menu.addAction(tr("A folder\u2026"), self._ask_for_folder)
+        self._menu.addAction(tr("New set\u2026"), partial(self._write, "new"))
+        sets = self._state.writing.sets[:MOST_RECENT]
+        if sets:
+            more = self._menu.addMenu(tr("Go on writing"))
+            for each in sets:
+                more.addAction(each.stem.replace("&", "&&"), partial(self._write, "continue", each))
         if self._recent:
             self._menu.addSeparator()
         for path in self._recent:
@@ -248,7 +278,8 @@ class DatasetsPage(Page):
             widget = item.widget() if item is not None else None
             if widget is not None:
                 widget.deleteLater()
-        offered = [(tr("Choose a folder\u2026"), self._ask_for_folder)]
+        offered: list[tuple[str, Callable[[], None]]] = [(tr("Choose a folder\u2026"), self._ask_for_folder)]
+        offered += [(tr("New set, written by hand\u2026"), partial(self._write, "new"))]
         if self._recent:
             offered += [(_name(path), partial(self.open_path, path)) for path in self._recent]
         for text, act in offered:

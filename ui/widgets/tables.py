@@ -58,6 +58,11 @@ class Rows(QAbstractTableModel):
         self._icons = list(icons) if icons is not None else [None] * len(rows)
         self.endResetModel()
 
+    def set_row(self, row: int, cells: Sequence[str], icon: tuple[str, str, bool] | None = None) -> None:
+        """Show other texts in one row; what is selected stays so."""
+        self._cells[row], self._icons[row] = cells, icon
+        self.dataChanged.emit(self.index(row, 0), self.index(row, self.columnCount() - 1))
+
     def key(self, row: int) -> object:
         """What a row stands for."""
         return self._keys[row]

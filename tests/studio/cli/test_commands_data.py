@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,23 @@ def test_a_shown_row_has_what_is_learnt_in_brackets_and_the_cut() -> None:
         "tokens": [{"id": 1, "text": t, "trained": trained, "cut": cut} for t, trained, cut in pieces],
     }  # fmt: skip
     assert shown_text(shown) == "Row 2, line 3: 4 tokens, 50% learnt (⟦...⟧), 2 cut (after ✂).\n\nQ⟦A✂B⟧."
+
+
+def test_rows_are_edited_by_number_with_new_ones_from_stdin(
+    overlay: Overlay, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rows.read_bytes()
+    new = {"question": "New?", "answer": "Aye."}
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(json.dumps(new).encode())))
+    made = overlay("data", rows, "--remove", "0,5", "--remove", "7", "--replace", "6", "--json").document
+    assert (made["version"], made["num_written"], made["removed"]) == (1, 5, {"by hand": 3})
+    assert made["edits"]["removed"] == [[0, 0], [5, 5], [7, 7]]
+    values = [json.loads(line) for line in Path(made["path"]).read_text().splitlines()]
+    assert values[-1] == new
+    assert "as it came" in overlay("data", rows, "--undo").out
+    assert "1 rows changed: by hand" in overlay("data", rows, "--redo").out
+    refused = overlay("data", rows, "--remove", "99")
+    assert (refused.code, "There is no row 99" in refused.err) == (2, True)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"{broken")))
+    assert "line 1" in overlay("data", rows, "--insert", "0").err
+    assert rows.read_bytes() == before

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from studio import files
+from studio.data.edits import REMOVE, REPLACE
 from studio.data.examine import Options, examine
 from studio.data.versions import VersionedSet
 from studio.errors import StudioError
@@ -34,7 +35,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def done(workspace: Workspace, kind: str, **arguments: object) -> tuple[Path, list[e.Event]]:
-    folder = workspace.jobs / kind
+    folder = files.free_name(workspace.jobs, kind)
     files.write_json(folder / "job.json", {"kind": kind, "arguments": {"mapping": None, **arguments}})
     code = work(workspace, folder)
     events = e.event_file(folder / "events.jsonl").read()
@@ -72,6 +73,14 @@ def test_a_survey_keeps_a_bounded_number_of_problems_and_counts_all(workspace: W
     found = Survey.load(Path(events[-1].result["survey"]))
     assert len(found.problems) == MOST_TOLD
     assert found.problem_counts == {"json": MOST_TOLD + 5}
+
+
+def test_edits_carry_any_text_and_are_of_the_version_that_was_seen(workspace: Workspace, data: Path) -> None:
+    edits = json.dumps([[REPLACE, 4, {"text": "half \ud800 \0"}], [REMOVE, 0]])
+    _, events = done(workspace, "edit", source=str(data), edits=edits, of=0)
+    assert (events[-1].result["version"], events[-1].result["num_written"]) == (1, 6)
+    _, events = done(workspace, "edit", source=str(data), edits=edits, of=0)
+    assert "changed elsewhere" in events[-1].message
 
 
 @pytest.mark.parametrize(("words", "rows"), [("SEA", [0, 1]), ("sea wet", [1]), ("wet sea", [1]), ("zzz", [])])
