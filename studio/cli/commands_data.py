@@ -173,6 +173,7 @@ def _document(report: Report, detection: Detection, mapping: Mapping | None) -> 
         "characters": vars(report.characters),
         "turns": vars(report.turns),
         "roles": report.roles,
+        "glance": {**vars(report.glance), "is_sampled": report.glance.is_sampled},
     }
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from studio.data.checks import warnings
 from studio.data.conversation import Conversation, RowProblem
 from studio.data.formats import Mapping
+from studio.data.glance import Glance, Glancing
 from studio.data.near import NearTexts
 from studio.data.reading import Progress, raw_rows
 from studio.data.rows import judge
@@ -70,6 +71,7 @@ class Report:
     characters: Quantiles
     turns: Quantiles
     roles: dict[str, int]
+    glance: Glance
     repeats: Pairs
     near: Pairs
     conflicts: Pairs
@@ -95,6 +97,7 @@ class _Tally:
     sides: bytearray = field(default_factory=bytearray)
     prompts: bytearray = field(default_factory=bytearray)
     near: NearTexts = field(default_factory=NearTexts)
+    glancing: Glancing = field(default_factory=Glancing)
 
     def left_out(self, problem: RowProblem) -> None:
         self.problem_counts[problem.kind] += 1
@@ -107,6 +110,7 @@ class _Tally:
         self.characters.append(one.num_characters)
         self.turns.append(len(one.messages))
         self.roles.update(message.role for message in one.messages)
+        self.glancing.add(one)
         self.digests += content_digest(one)[:8]
         self.sides += side_digest(one)
         self.prompts += prompt_digest(one)[:8]
@@ -166,6 +170,7 @@ def _report(tally: _Tally) -> Report:
         characters=_quantiles(tally.characters),
         turns=_quantiles(tally.turns),
         roles=dict(tally.roles.most_common()),
+        glance=tally.glancing.glance(),
         repeats=_pairs(rows, repeats),
         near=_pairs(rows, np.where(repeats < 0, near, -1)),
         conflicts=_pairs(rows, conflicts),

@@ -10,19 +10,21 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from studio import files
 from studio.data.canonical import exported, write_rows
-from studio.data.conversation import RawRow, RowProblem
+from studio.data.conversation import RowProblem
 from studio.data.examine import Options, Pairs, Report, examine
 from studio.data.formats import Mapping
+from studio.data.glance import Glance
 from studio.data.mixing import Part, mixed
 from studio.data.opening import num_bytes
 from studio.data.reading import raw_rows
 from studio.data.row_table import open_table
+from studio.data.searching import Query
 from studio.data.survey import Quantiles
 from studio.data.versions import VersionedSet
 from studio.errors import DataError, StudioError
@@ -52,6 +54,7 @@ class Survey:
     warning_counts: dict[str, int]
     turns: Quantiles
     roles: dict[str, int]
+    glance: Glance
     pairs: dict[str, list[tuple[int, int]]]
     pair_counts: dict[str, int]
     num_compared: int
@@ -70,6 +73,7 @@ class Survey:
             report.warning_counts,
             report.turns,
             report.roles,
+            report.glance,
             {name: each.first(MOST_TOLD) for name, each in pairs.items()},
             {name: each.count for name, each in pairs.items()},
             report.num_compared,
@@ -87,7 +91,9 @@ class Survey:
         for name in ("problems", "warnings"):
             told[name] = tuple(RowProblem(**one) for one in told[name])
         told["pairs"] = {name: [(row, earlier) for row, earlier in each] for name, each in told["pairs"].items()}
-        return cls(**{**told, "turns": Quantiles(**told["turns"])})
+        glance = Glance(**told["glance"])
+        glance = replace(glance, turns={int(number): count for number, count in glance.turns.items()})
+        return cls(**{**told, "turns": Quantiles(**told["turns"]), "glance": glance})
 
 
 def work(workspace: Workspace, folder: Path) -> int:
@@ -135,14 +141,12 @@ def _survey(workspace: Workspace, folder: Path, arguments: dict[str, Any], told:
 
 
 def _search(_workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
-    """Numbers of the rows that hold all the words, in whatever case."""
-    words = arguments["words"].casefold().split()
+    """Numbers of the rows that hold all the words and are what else was asked for."""
+    query, mapping = Query.of(arguments["words"]), mapping_of(arguments["mapping"])
     found: list[int] = []
     path = Path(arguments["data"])
     for raw in raw_rows(path, lambda done, total: told("searching", done, total)):
-        text = json.dumps(raw.value, ensure_ascii=False) if isinstance(raw, RawRow) else raw.message
-        text = text.casefold()
-        if all(word in text for word in words):
+        if query.finds(raw, mapping):
             found.append(raw.row)
             if len(found) == MOST_FOUND:
                 break

@@ -16,6 +16,7 @@ from studio.places import EXAMPLES
 from ui import theme
 from ui.choosing import choose_file, choose_folder
 from ui.dataset_view import DatasetView
+from ui.pages.dataset_glance import GlancePanel
 from ui.pages.dataset_lengths import LengthsPanel
 from ui.pages.dataset_mask import MaskCard
 from ui.pages.dataset_problems import ProblemsPanel
@@ -89,11 +90,17 @@ class DatasetsPage(Page):
 
     def _build_some(self) -> QWidget:
         self.summary = SummaryCard()
-        self.tabs = Tabs([("rows", tr("Rows")), ("problems", tr("Problems")), ("lengths", tr("Lengths"))])
+        names = {"rows": "Rows", "problems": "Problems", "glance": "Glance", "lengths": "Lengths"}
+        self.tabs = Tabs([(key, tr(name)) for key, name in names.items()])
         self.rows, self.seen = RowsPanel(), MaskCard(self._state)
         self._rows_columns = Columns(self.rows, self.seen, MASK_WIDTH, sticky=False)
-        self.problems, self.lengths = ProblemsPanel(), LengthsPanel(self._state)
-        self._panels = {"rows": self._rows_columns, "problems": self.problems, "lengths": self.lengths}
+        self.problems, self.glance, self.lengths = ProblemsPanel(), GlancePanel(), LengthsPanel(self._state)
+        self._panels = {
+            "rows": self._rows_columns,
+            "problems": self.problems,
+            "glance": self.glance,
+            "lengths": self.lengths,
+        }
         self._inner = QStackedWidget()
         for panel in self._panels.values():
             self._inner.addWidget(panel)
@@ -124,6 +131,7 @@ class DatasetsPage(Page):
         mends.undo_requested.connect(lambda: self._request("undo"))
         mends.redo_requested.connect(lambda: self._request("redo"))
         self.problems.row_requested.connect(self._go_to_row)
+        self.glance.search_requested.connect(self._search_for)
         self.lengths.measure_requested.connect(lambda: self._request("measure"))
         self.lengths.limit_chosen.connect(self._use_limit)
         self.narrow_changed.connect(self._take_width)
@@ -186,6 +194,8 @@ class DatasetsPage(Page):
                 self.seen.show_view(view)
             case "problems":
                 self.problems.show_view(view)
+            case "glance":
+                self.glance.show_view(view)
             case _:
                 self.lengths.show_view(view)
                 is_small = 0 < view.size_bytes <= MEASURED_AT_ONCE_BYTES
@@ -225,6 +235,11 @@ class DatasetsPage(Page):
             self.rows.words.set_value("")
             self._request("search", "")
         self._request("show", number)
+
+    def _search_for(self, words: str) -> None:
+        self.tabs.set_value("rows")
+        self.rows.words.set_value(words)
+        self._request("search", words)
 
     def _use_limit(self, limit: int) -> None:
         self._state.recipe_edited.emit(applied(self._state.recipe, "data.max_tokens", limit))

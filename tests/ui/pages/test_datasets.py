@@ -267,6 +267,19 @@ def test_search_shows_the_rows_that_hold_the_words(bench: Bench) -> None:
     assert rows.model.rowCount() == 5
 
 
+def test_a_bar_of_the_glance_shows_its_rows(bench: Bench) -> None:
+    bench.open(bench.write([*ROWS, {"text": "It was not the first time that this happened to me, and to you."}]))
+    bench.page.tabs.set_value("glance")
+    glance = bench.page.glance
+    assert [(bar.label, bar.figure) for bar in glance.turns.bars()] == [("1 turn", "1, 20 %"), ("2", "4, 80 %")]
+    assert [bar.label for bar in glance.languages.bars()] == ["Unknown", "English"]
+    bench.wait(lambda: all(bar.isVisible() for bar in glance.languages.findChildren(QAbstractButton)))
+    bench.press("English: 1, 20 %")
+    bench.wait(lambda: bench.view.found == [5])
+    assert bench.page.tabs.value() == "rows"
+    assert bench.page.rows.words.text() == "language:en"
+
+
 def test_a_survey_is_cancelled_and_the_rows_stay(bench: Bench) -> None:
     path = bench.folder / "many.jsonl"
     path.write_text((json.dumps(ROWS[1]) + "\n") * 150_000)
