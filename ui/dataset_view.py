@@ -11,10 +11,11 @@ from studio.data.conversation import Conversation, RawRow, RowProblem
 from studio.data.detection import Detection
 from studio.data.formats import Mapping
 from studio.data.lengths import Lengths
+from studio.data.mixing import Weighed
 from studio.data.row_table import RowTable
 from studio.data.rows import judge
 from studio.data.versions import Version
-from studio.errors import NotFoundError
+from studio.errors import NotFoundError, StudioError
 from studio.runs.dataset_jobs import Survey
 
 MOST_WORDS = 160  # characters of a text that a table shows
@@ -91,6 +92,18 @@ class Shown:
     hint: str = ""
 
 
+@dataclass(frozen=True)
+class Export:
+    """What is to be written: the good rows of the version in force and of `others`, each with its weight (none: all as they
+    are), into the new file `out`, or into a new set of the workspace called `name`, which is then opened."""
+
+    out: str = ""
+    others: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    seed: int = 42
+    name: str = ""
+
+
 @dataclass
 class DatasetView:
     """A dataset, as far as it is known; grows in place. `path` is the user's own file or folder, never written to."""
@@ -98,7 +111,7 @@ class DatasetView:
     path: str
     size_bytes: int = 0
     busy: str = ""
-    """What is going on: opening, unpacking, looking, mending, measuring, searching, writing; empty if nothing is."""
+    """What is going on: opening, unpacking, looking, mending, measuring, weighing, searching, writing; empty if nothing is."""
     done: int = 0
     total: int = 0
     error: str = ""
@@ -126,6 +139,8 @@ class DatasetView:
     """The row that is to be shown."""
     base: str = ""
     """The base whose eyes the rows are seen with."""
+    weighed: dict[str, Weighed | StudioError | None] = field(default_factory=dict)
+    """Sets that may be merged in, by their paths: what is in them, or why they cannot be read; None while that is found out."""
     steps: list[str] = field(default_factory=list)
     """What was done to the user's file to make the version in force, first to last."""
 

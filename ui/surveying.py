@@ -16,6 +16,7 @@ from PySide6.QtCore import QObject
 
 from studio.data.examine import Options
 from studio.data.lengths import Lengths
+from studio.data.mixing import Weighed
 from studio.data.row_table import open_table
 from studio.errors import StudioError
 from studio.places import Workspace
@@ -36,6 +37,7 @@ _BUSY = {
     "lengths": "measuring",
     "search": "searching",
     "export-rows": "writing",
+    "weigh": "weighing",
 }
 
 
@@ -47,6 +49,8 @@ class _Work:
     view: DatasetView
     is_opening_table: bool = False
     then_use: bool = False
+    then_open: bool = False
+    data: str = ""
 
 
 class Surveying(QObject):
@@ -73,6 +77,7 @@ class Surveying(QObject):
             "redo": partial(self._go_back, forward=True),
             "use": self._use,
             "export": self._export,
+            "weigh": self._weigh,
         }
         state.dataset_requested.connect(self._answer)
         thread.job_event.connect(self._on_job_event)
@@ -170,9 +175,10 @@ class Surveying(QObject):
 
     # --- work in processes -------------------------------------------------------------------------------------------
 
-    def _begin(self, view: DatasetView, kind: str, arguments: dict[str, object], *, then_use: bool = False) -> None:
+    def _begin(self, view: DatasetView, kind: str, arguments: dict[str, object], **more: Any) -> None:
+        """`more` goes into the `_Work`."""
         key = uuid4().hex
-        self._work[key] = _Work(kind, view, then_use=then_use)
+        self._work[key] = _Work(kind, view, **more)
         view.busy, view.done, view.total, view.error, view.hint = _BUSY[kind], 0, 0, "", ""
         self._thread.start_job(key, kind, {**arguments, "mapping": vars(view.mapping) if view.mapping else None})
         self._changed()
@@ -211,11 +217,20 @@ class Surveying(QObject):
         if not view.busy:
             self._begin(view, "mend", {"source": view.path, "names": list(names)})
 
-    def _export(self, view: DatasetView, value: Any) -> None:
-        """`value` is the new file, and the other sets to be merged in."""
-        out, others = value
-        if not view.busy:
-            self._begin(view, "export-rows", {"out": out, "paths": [str(_path(view)), *others]})
+    def _export(self, view: DatasetView, wanted: Any) -> None:
+        """`wanted` is an `Export`."""
+        if view.busy:
+            return
+        paths = [str(_path(view)), *wanted.others]
+        weights = wanted.weights or (1.0,) * len(paths)
+        told = {"out": wanted.out, "name": wanted.name, "paths": paths, "weights": list(weights), "seed": wanted.seed}
+        self._begin(view, "export-rows", told, then_open=not wanted.out)
+
+    def _weigh(self, view: DatasetView, path: Any) -> None:
+        """Find out what is in another set."""
+        if not isinstance(view.weighed.get(path), Weighed):
+            view.weighed[path] = None
+            self._begin(view, "weigh", {"data": path}, data=path)
 
     def _use(self, view: DatasetView, _value: object) -> None:
         """Put the version in force into the recipe. Training reads no mapping: mapped rows are written as messages first."""
@@ -287,12 +302,18 @@ class Surveying(QObject):
                 self._keep(view, version, "found", result["rows"])
             case "mend":
                 self._mended(view, result, then_use=work.then_use)
+            case "weigh":
+                told = {name: result[name] for name in ("num_rows", "num_good", "num_characters")}
+                view.weighed[work.data] = Weighed(**told)
+                self._rest(view)
             case _:
                 words = self.tr("{0} rows are now in {1}.").format(f"{result['num_rows']:,}", result["path"])
                 left_out = result["num_left_out"]
                 hint = self.tr("{0} could not be used and were left out.").format(left_out) if left_out else ""
                 self._state.noticed.emit("ok", words, hint)
                 self._rest(view)
+                if work.then_open:
+                    self._state.dataset_requested.emit("open", result["path"])
 
     def _mended(self, view: DatasetView, result: dict[str, Any], *, then_use: bool) -> None:
         num_changed, num_removed = (sum(result[name].values()) for name in ("changed", "removed"))
@@ -324,6 +345,9 @@ class Surveying(QObject):
     def _refused(self, work: _Work, error: StudioError) -> None:
         if work.kind == "survey":
             self._failed(work.view, error)
+        elif work.kind == "weigh":
+            work.view.weighed[work.data] = error
+            self._rest(work.view)
         else:
             self._tell(error)
             self._rest(work.view)

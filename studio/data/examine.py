@@ -69,6 +69,7 @@ class Report:
     warnings: tuple[RowProblem, ...]
     warning_counts: dict[str, int]
     characters: Quantiles
+    num_characters: int
     turns: Quantiles
     roles: dict[str, int]
     glance: Glance
@@ -168,6 +169,7 @@ def _report(tally: _Tally) -> Report:
         warnings=tuple(tally.warnings),
         warning_counts=dict(tally.warning_counts.most_common()),
         characters=_quantiles(tally.characters),
+        num_characters=sum(tally.characters),
         turns=_quantiles(tally.turns),
         roles=dict(tally.roles.most_common()),
         glance=tally.glancing.glance(),

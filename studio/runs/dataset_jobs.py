@@ -20,8 +20,9 @@ from studio.data.conversation import RowProblem
 from studio.data.examine import Options, Pairs, Report, examine
 from studio.data.formats import Mapping
 from studio.data.glance import Glance
-from studio.data.mixing import Part, mixed
-from studio.data.opening import num_bytes
+from studio.data.mappings import recall
+from studio.data.mixing import Part, mixed, weigh
+from studio.data.opening import num_bytes, readable, sha256
 from studio.data.reading import raw_rows
 from studio.data.row_table import open_table
 from studio.data.searching import Query
@@ -52,6 +53,7 @@ class Survey:
     problem_counts: dict[str, int]
     warnings: tuple[RowProblem, ...]
     warning_counts: dict[str, int]
+    num_characters: int
     turns: Quantiles
     roles: dict[str, int]
     glance: Glance
@@ -71,6 +73,7 @@ class Survey:
             report.problem_counts,
             report.warnings[:MOST_TOLD],
             report.warning_counts,
+            report.num_characters,
             report.turns,
             report.roles,
             report.glance,
@@ -160,24 +163,52 @@ def _mend(workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: 
     return {"version": version.number, **version.tally}
 
 
-def _export(_workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
-    out, paths = Path(arguments["out"]), [Path(path) for path in arguments["paths"]]
+def _export(workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
+    """Into the file `out`, or into a new set of the workspace that is called `name`."""
+    paths = [Path(path) for path in arguments["paths"]]
+    out = Path(arguments["out"]) if arguments["out"] else _free_set(workspace, arguments["name"])
     if out.exists():
         raise DataError(f"{out} exists already.", "Choose a name that does not exist yet.")
     mapping = mapping_of(arguments["mapping"])
     told("writing", 0, 1)
     needs_bytes = sum(map(num_bytes, paths))
     left_out: list[RowProblem] = []
-    if len(paths) == 1:
-        count = write_rows(out, exported(raw_rows(paths[0]), left_out, mapping), needs_bytes)
+    weights = arguments.get("weights") or [1.0] * len(paths)
+
+    def progress(done: int, total: int) -> None:
+        told("writing", done, total)
+
+    if weights == [1.0]:
+        count = write_rows(out, exported(raw_rows(paths[0], progress), left_out, mapping), needs_bytes)
     else:
-        parts = [Part(path, mapping=mapping if place == 0 else None) for place, path in enumerate(paths)]
-        count = write_rows(out, mixed(parts), needs_bytes)
+        parts = [
+            Part(path, weight, mapping if place == 0 else recall(workspace, sha256(path)))
+            for place, (path, weight) in enumerate(zip(paths, weights, strict=True))
+        ]
+        count = write_rows(out, mixed(parts, arguments.get("seed", 42), progress), needs_bytes)
         left_out = [problem for part in parts for problem in part.problems]
     return {"path": str(out), "num_rows": count, "num_left_out": len(left_out)}
 
 
-_WORK = {"survey": _survey, "search": _search, "mend": _mend, "export-rows": _export}
+def _free_set(workspace: Workspace, name: str) -> Path:
+    """A file that does not exist yet. Nobody else makes one meanwhile: there is one window to a workspace."""
+    stem, number = files.safe_name(name, "merged"), 1
+    path = workspace.merged / f"{stem}.jsonl"
+    while path.exists():
+        number += 1
+        path = workspace.merged / f"{stem}-{number}.jsonl"
+    return path
+
+
+def _weigh(workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
+    path = Path(arguments["data"])
+    with readable(path):
+        mapping = recall(workspace, sha256(path))
+    found = weigh(path, mapping, lambda done, total: told("weighing", done, total))
+    return {"data": arguments["data"], **asdict(found)}
+
+
+_WORK = {"survey": _survey, "search": _search, "mend": _mend, "export-rows": _export, "weigh": _weigh}
 KINDS = tuple(_WORK)
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ _BUSY = {
     "measuring": "Counting tokens",
     "searching": "Searching",
     "writing": "Writing the file",
+    "weighing": "Counting the other set",
 }
 # From what hurts training most to what is a matter of taste.
 MENDS = ("unusable", "repeats", NEAR, "mojibake", "control", "turns", "numbers", "trim", "email", "messages")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,10 +14,11 @@ from studio.memory.ladder import applied
 from studio.places import EXAMPLES
 from ui import theme
 from ui.choosing import choose_file, choose_folder
-from ui.dataset_view import DatasetView
+from ui.dataset_view import DatasetView, Export
 from ui.pages.dataset_glance import GlancePanel
 from ui.pages.dataset_lengths import LengthsPanel
 from ui.pages.dataset_mask import MaskCard
+from ui.pages.dataset_merge import MergeDialog
 from ui.pages.dataset_problems import ProblemsPanel
 from ui.pages.dataset_rows import RowsPanel
 from ui.pages.dataset_summary import SummaryCard
@@ -64,8 +64,8 @@ class DatasetsPage(Page):
         self.export = Button(tr("Export"), icon="export")
         out = QMenu(self)
         out.setAccessibleName(tr("Export"))
-        out.addAction(tr("The good rows as JSON lines\u2026"), lambda: self._ask_where_to([]))
-        out.addAction(tr("Merged with another set\u2026"), self._ask_for_other)
+        out.addAction(tr("The good rows as JSON lines\u2026"), self._ask_where_to)
+        out.addAction(tr("Merge with other sets\u2026"), self.merge)
         self.export.setMenu(out)
         self.use = Button(tr("Train with this"), "primary", icon="play-circle")
         for button in (self.open_, self.export, self.use):
@@ -163,6 +163,7 @@ class DatasetsPage(Page):
         if view is None:
             self._show_links()
             return
+        self._remember(view.path)
         self._show_actions(view)
         self.summary.show_view(view)
         number = sum(counts(view.survey).values()) if view.survey is not None else 0
@@ -214,9 +215,12 @@ class DatasetsPage(Page):
 
     def open_path(self, path: str) -> None:
         """Open a file or a folder."""
-        self._recent = [path, *(other for other in self._recent if other != path)][:MOST_RECENT]
         self.rows.words.set_value("")
         self._request("open", path)
+
+    def _remember(self, path: str) -> None:
+        if path not in self._recent[:1]:
+            self._recent = [path, *(other for other in self._recent if other != path)][:MOST_RECENT]
 
     def _confirm(self) -> None:
         view = self._state.dataset
@@ -272,30 +276,32 @@ class DatasetsPage(Page):
             self._links.addWidget(_centred(link, row))
 
     def _ask_for_file(self) -> None:
-        choose_file(self, tr("Choose a dataset"), f"{tr('Datasets')} {_KINDS};;{tr('All files')} (*)", self.open_path)
+        choose_file(self, tr("Choose a dataset"), _kinds(), self.open_path)
 
     def _ask_for_folder(self) -> None:
         choose_folder(self, tr("Choose a folder with datasets"), self.open_path)
 
-    def _ask_for_other(self) -> None:
-        title = tr("Choose the set that is to be merged in")
-        choose_file(self, title, f"{tr('Datasets')} {_KINDS};;{tr('All files')} (*)", self._ask_where_to_merge)
+    def merge(self) -> None:
+        """Ask which sets are to become one with this."""
+        view = self._state.dataset
+        if view is not None:
+            dialog = MergeDialog(self._state, view, _kinds(), self)
+            dialog.weigh_requested.connect(lambda path: self._request("weigh", path))
+            dialog.export_requested.connect(lambda wanted: self._request("export", wanted))
+            dialog.open()
 
-    def _ask_where_to_merge(self, other: str) -> None:
-        self._ask_where_to([other])
-
-    def _ask_where_to(self, others: list[str]) -> None:
+    def _ask_where_to(self) -> None:
         dialog = QFileDialog(self, tr("Export the good rows as JSON lines"))
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         dialog.setDefaultSuffix("jsonl")
         dialog.setNameFilter(tr("JSON lines") + " (*.jsonl)")
-        dialog.fileSelected.connect(partial(self.export_to, others=others))
+        dialog.fileSelected.connect(self.export_to)
         dialog.finished.connect(dialog.deleteLater)
         dialog.open()
 
-    def export_to(self, path: str, others: Sequence[str] = ()) -> None:
-        """Write the good rows of the version in force, and those of `others`, to a new file."""
-        self._request("export", (path, list(others)))
+    def export_to(self, path: str) -> None:
+        """Write the good rows of the version in force to a new file."""
+        self._request("export", Export(path))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """A file or a folder of this computer may be dropped."""
@@ -308,6 +314,10 @@ class DatasetsPage(Page):
         if paths:
             event.acceptProposedAction()
             self.open_path(paths[0])
+
+
+def _kinds() -> str:
+    return f"{tr('Datasets')} {_KINDS};;{tr('All files')} (*)"
 
 
 def _name(path: str) -> str:

@@ -86,9 +86,13 @@ def test_a_mend_makes_a_version_and_an_export_writes_it(workspace: Workspace, da
     assert events[-1].result["removed"] == {"unreadable": 1, "unusable": 1, "repeats": 1}
     version = VersionedSet(workspace, data).current
     out = tmp_path / "out.jsonl"
-    _, events = done(workspace, "export-rows", out=str(out), paths=[str(version.path), str(data)])
+    _, events = done(workspace, "export-rows", out=str(out), paths=[str(version.path), str(data)], weights=[1.0, 1.0])
     assert events[-1].result == {"path": str(out), "num_rows": 4 + 5, "num_left_out": 2}
     assert len(out.read_text().splitlines()) == 9
+    _, events = done(workspace, "export-rows", out="", name="a/b", paths=[str(data)], weights=[3.0])
+    assert events[-1].result == {"path": str(workspace.merged / "a-b.jsonl"), "num_rows": 15, "num_left_out": 2}
+    _, events = done(workspace, "weigh", data=str(data))
+    assert (events[-1].result["num_rows"], events[-1].result["num_good"]) == (7, 5)
     _, events = done(workspace, "export-rows", out=str(out), paths=[str(data)])
     assert "exists already" in events[-1].message
     assert data.read_bytes() == before

@@ -19,6 +19,7 @@ from tests.ui.test_form import choose
 from tests.ui.tokenizing_base import write_tokenizing_base
 from ui.conductor import Conductor
 from ui.dataset_view import RowSource
+from ui.pages.dataset_merge import MergeDialog
 from ui.pages.dataset_rows import ANSWER, BLOCK, PROMPT, RowsPanel
 from ui.pages.dataset_words import percent
 from ui.pages.datasets import DatasetsPage
@@ -316,16 +317,37 @@ def test_a_dropped_file_is_opened_and_remembered(bench: Bench) -> None:
     assert bench.page.view_settings() == {"recent": [str(path)]}
 
 
-def test_good_rows_are_exported_with_those_of_another_set(bench: Bench) -> None:
-    other = bench.write(ROWS[:1], "other.jsonl")
+def test_good_rows_are_exported(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     out = bench.folder / "out.jsonl"
-    bench.page.export_to(str(out), [str(other)])
+    bench.page.export_to(str(out))
     bench.wait(lambda: bench.notices)
-    kind, words, hint = bench.notices[-1]
-    assert (kind, hint) == ("ok", "1 could not be used and were left out.")
-    assert words == f"5 rows are now in {out}."
-    assert len(out.read_text().splitlines()) == 5
+    assert bench.notices == [("ok", f"4 rows are now in {out}.", "1 could not be used and were left out.")]
+    assert len(out.read_text().splitlines()) == 4
+
+
+def test_sets_are_merged_by_their_weights_into_a_new_one_that_opens(bench: Bench) -> None:
+    other = bench.write([*ROWS[:2], {"question": "When?", "answer": "Now. " * 40}], "other.jsonl")
+    path = bench.write(ROWS)
+    bench.open(path)
+    bench.page.merge()
+    (dialog,) = bench.page.findChildren(MergeDialog)
+    assert dialog.open_new.text() == "Add a set"
+    for added in (other, bench.folder / "gone.jsonl"):
+        dialog.add_set(str(added))
+    bench.wait(lambda: not bench.view.busy)
+    assert "gone.jsonl" in dialog.lines[2].note.text()
+    assert dialog.open_new.text() == "Take out the set in red"
+    dialog.lines[2].remove.click()
+    dialog.lines[1].weight.setText("2")
+    dialog.lines[1].weight.textEdited.emit("2")
+    assert [line.rows.text() for line in dialog.lines] == ["4", "6"]
+    assert dialog.total.text() == "10 rows come out"
+    bench.bot.mouseClick(dialog.open_new, Qt.MouseButton.LeftButton)
+    bench.wait(lambda: Path(bench.view.path).parent == bench.workspace.merged)
+    bench.settle()
+    assert bench.tile("good") == "Can be learnt: 10"
+    assert bench.page.view_settings()["recent"] == [bench.view.path, str(path)]
 
 
 class Million:
