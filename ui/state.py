@@ -183,6 +183,9 @@ class AppState(QObject):
     chat_selected = Signal(str)
     """Open Chat with this adapter beside its base."""
 
+    privacy = False
+    """Whether secrets and e-mail addresses are looked for in datasets, as the user wants it."""
+
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.bases: list[Base] = []

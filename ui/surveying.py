@@ -94,6 +94,8 @@ class Surveying(QObject):
         view = self._state.dataset
         if verb == "open":
             self._open(str(value))
+        elif verb == "privacy":
+            self._set_privacy(bool(value))
         elif view is not None:
             self._verbs[verb](view, value)
 
@@ -188,16 +190,35 @@ class Surveying(QObject):
             if work.view is view:
                 self._thread.cancel_job(key)
 
+    def _end_work(self, view: DatasetView, kind: str) -> None:
+        for key, work in self._work.items():
+            if work.view is view and work.kind == kind:
+                self._thread.cancel_job(key)
+
     def _look_through(self, view: DatasetView, _value: object) -> None:
         data, training = self._state.recipe.data, self._state.recipe.training
-        split = Options(fraction=data.validation_fraction, seed=training.seed, group_by=data.group_by)
-        self._begin(view, "survey", {"data": str(_path(view)), "options": vars(split)})
+        options = Options(
+            privacy=self._state.privacy,
+            fraction=data.validation_fraction,
+            seed=training.seed,
+            group_by=data.group_by,
+        )
+        self._begin(view, "survey", {"data": str(_path(view)), "options": vars(options)})
+
+    def _set_privacy(self, wanted: bool) -> None:
+        """Look for secrets too, or no longer: what is open is looked through anew."""
+        self._state.privacy = wanted
+        self._look_again()
+
+    def _look_again(self) -> None:
+        view = self._state.dataset
+        if view is not None and view.version is not None and view.guess is None:
+            self._end_work(view, "survey")
+            self._look_through(view, None)
 
     def _search(self, view: DatasetView, words: Any) -> None:
         view.words = str(words).strip()
-        for key, work in self._work.items():
-            if work.view is view and work.kind == "search":
-                self._thread.cancel_job(key)
+        self._end_work(view, "search")
         if view.words:
             self._begin(view, "search", {"data": str(_path(view)), "words": view.words})
         else:

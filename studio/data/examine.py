@@ -58,7 +58,8 @@ class Report:
 
     `repeats` are exact, `near` ones are not and count rows beyond the first of their likes; `conflicts` are rows with the
     question of an earlier row and another answer; `leaks` are held-out rows that a row to be learnt nearly repeats, or that
-    have its question. `num_compared` rows took part in the search for near ones.
+    have its question. `num_compared` rows took part in the search for near ones. `privacy` tells whether secrets and e-mail
+    addresses were looked for.
     """
 
     num_rows: int
@@ -78,6 +79,7 @@ class Report:
     conflicts: Pairs
     leaks: Pairs
     num_compared: int
+    privacy: bool
 
 
 @dataclass
@@ -178,6 +180,7 @@ def _report(tally: _Tally) -> Report:
         conflicts=_pairs(rows, conflicts),
         leaks=_pairs(rows, _leaks(tally, near, same_prompt)),
         num_compared=tally.near.num_compared,
+        privacy=tally.options.privacy,
     )
 
 

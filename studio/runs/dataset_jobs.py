@@ -60,6 +60,7 @@ class Survey:
     pairs: dict[str, list[tuple[int, int]]]
     pair_counts: dict[str, int]
     num_compared: int
+    privacy: bool
 
     @classmethod
     def of(cls, report: Report) -> Survey:
@@ -80,6 +81,7 @@ class Survey:
             {name: each.first(MOST_TOLD) for name, each in pairs.items()},
             {name: each.count for name, each in pairs.items()},
             report.num_compared,
+            report.privacy,
         )
 
     def save(self, path: Path) -> None:

@@ -130,6 +130,7 @@ class DatasetsPage(Page):
         mends.mend_requested.connect(lambda name: self._request("mend", [name]))
         mends.undo_requested.connect(lambda: self._request("undo"))
         mends.redo_requested.connect(lambda: self._request("redo"))
+        self.problems.privacy_chosen.connect(lambda wanted: self._request("privacy", wanted))
         self.problems.row_requested.connect(self._go_to_row)
         self.glance.search_requested.connect(self._search_for)
         self.lengths.measure_requested.connect(lambda: self._request("measure"))
@@ -142,11 +143,13 @@ class DatasetsPage(Page):
             panel.set_narrow(narrow)
 
     def view_settings(self) -> dict[str, Any]:
-        """The datasets opened last."""
-        return {"recent": self._recent}
+        """The datasets opened last, and whether secrets are looked for."""
+        return {"recent": self._recent, "privacy": self._state.privacy}
 
     def restore_view(self, settings: dict[str, Any]) -> None:
-        """Offer them again."""
+        """Offer them again, and look for what was looked for."""
+        if settings.get("privacy") is True:
+            self._request("privacy", True)
         found = settings.get("recent")
         self._recent = (
             [path for path in found if isinstance(path, str)][:MOST_RECENT] if isinstance(found, list) else []
@@ -194,6 +197,7 @@ class DatasetsPage(Page):
                 self.rows.show_view(view)
                 self.seen.show_view(view)
             case "problems":
+                self.problems.privacy.set_value(self._state.privacy)
                 self.problems.show_view(view)
             case "glance":
                 self.glance.show_view(view)

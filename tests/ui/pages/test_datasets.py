@@ -196,6 +196,25 @@ def test_mends_are_undone_and_done_again_and_never_touch_the_file(bench: Bench) 
     assert path.read_bytes() == before
 
 
+def test_secrets_are_looked_for_if_wished_and_replaced_in_one_click(bench: Bench) -> None:
+    key = "sk-" + "abcdefghijklmnopqrstuv99"
+    bench.open(bench.write([*ROWS, {"question": f"My key is {key}, mail jack@example.org", "answer": "Hide it!"}]))
+    bench.page.tabs.set_value("problems")
+    problems = bench.page.problems
+    assert not {"secret", "email"} & bench.view.survey.warning_counts.keys()
+    bench.bot.mouseClick(problems.privacy, Qt.MouseButton.LeftButton)
+    bench.wait(lambda: bench.view.survey.privacy and not bench.view.busy)
+    told = [problems.model.index(row, 4).data() for row in range(problems.model.rowCount())]
+    assert any("an API key (sk-a\u202699)" in words for words in told)
+    assert any("(j\u2026@example.org)" in words for words in told)
+    assert not any(key in words or "jack" in words for words in told)
+    bench.press("Apply: Replace likely secrets by words in brackets")
+    bench.wait(lambda: bench.view.version.number == 1)
+    bench.settle()
+    assert set(bench.view.survey.warning_counts) == {"mojibake", "email"}
+    assert bench.page.view_settings()["privacy"] is True
+
+
 def test_a_problem_leads_to_its_row(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.page.tabs.set_value("problems")
@@ -312,9 +331,9 @@ def test_a_dropped_file_is_opened_and_remembered(bench: Bench) -> None:
     bench.page.dropEvent(QDropEvent(QPointF(5, 5), copy, mime, left, none))
     bench.settle()
     assert bench.view.path == str(path)
-    assert bench.page.view_settings() == {"recent": [str(path)]}
+    assert bench.page.view_settings()["recent"] == [str(path)]
     bench.page.restore_view({"recent": [1, str(path)]})
-    assert bench.page.view_settings() == {"recent": [str(path)]}
+    assert bench.page.view_settings()["recent"] == [str(path)]
 
 
 def test_good_rows_are_exported(bench: Bench) -> None:
