@@ -16,8 +16,9 @@ from PySide6.QtCore import QObject
 
 from studio.data.examine import Options
 from studio.data.lengths import Lengths
-from studio.data.mixing import Weighed
 from studio.data.row_table import open_table
+from studio.data.searching import side_in
+from studio.data.sides import Sides
 from studio.errors import StudioError
 from studio.places import Workspace
 from studio.recipe.fields import replaced
@@ -27,6 +28,7 @@ from studio.runs.jobs import failure
 from ui.bridge import in_background
 from ui.dataset_files import Opened, columns_of, first_look, look_at_version, remember_mapping, undone
 from ui.dataset_view import DatasetView, RowSource
+from ui.dataset_writing import Writing
 from ui.looking import Looking
 from ui.state import AppState
 from ui.training_thread import TrainingThread
@@ -36,9 +38,9 @@ _BUSY = {
     "mend": "mending",
     "lengths": "measuring",
     "search": "searching",
-    "export-rows": "writing",
-    "weigh": "weighing",
 }
+# What goes on to its end though another dataset is opened.
+_WRITES = ("mend",)
 
 
 @dataclass
@@ -49,8 +51,7 @@ class _Work:
     view: DatasetView
     is_opening_table: bool = False
     then_use: bool = False
-    then_open: bool = False
-    data: str = ""
+    sides_of: tuple[int, str] = (0, "")
 
 
 class Surveying(QObject):
@@ -63,6 +64,7 @@ class Surveying(QObject):
         self._workspace, self._state, self._thread = workspace, state, thread
         self._work: dict[str, _Work] = {}
         self._looking = Looking(workspace, state, thread, self)
+        self._writing = Writing(state, thread, self)
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
@@ -77,7 +79,7 @@ class Surveying(QObject):
             "redo": partial(self._go_back, forward=True),
             "use": self._use,
             "export": self._export,
-            "weigh": self._weigh,
+            "weigh": self._writing.weigh,
         }
         state.dataset_requested.connect(self._answer)
         thread.job_event.connect(self._on_job_event)
@@ -87,6 +89,7 @@ class Surveying(QObject):
         for key in self._work:
             self._thread.cancel_job(key)
         self._looking.close()
+        self._writing.close()
         if self._state.dataset is not None and self._state.dataset.rows is not None:
             self._state.dataset.rows.close()
 
@@ -110,7 +113,7 @@ class Surveying(QObject):
     def _open(self, path: str) -> None:
         before = self._state.dataset
         if before is not None:
-            self._cancel(before, None)
+            self._end_work(before, *(kind for kind in _BUSY if kind not in _WRITES))
             self._looking.close()
             self._let_go(before)
         view = DatasetView(str(Path(path).expanduser().absolute()), busy="opening")
@@ -140,7 +143,7 @@ class Surveying(QObject):
         if not self._is_shown(view):
             return
         view.busy = ""
-        view.survey = view.lengths = view.found = view.shown = None
+        view.survey = view.sides = view.lengths = view.found = view.shown = None
         view.words = view.measured_for = ""
         view.wanted_row = -1
         self._looking.close()
@@ -181,18 +184,18 @@ class Surveying(QObject):
         """`more` goes into the `_Work`."""
         key = uuid4().hex
         self._work[key] = _Work(kind, view, **more)
+        if kind in _WRITES:
+            self._writing.watch(key, kind, self.tr("Mending {0}").format(Path(view.path).name))
         view.busy, view.done, view.total, view.error, view.hint = _BUSY[kind], 0, 0, "", ""
         self._thread.start_job(key, kind, {**arguments, "mapping": vars(view.mapping) if view.mapping else None})
         self._changed()
 
     def _cancel(self, view: DatasetView, _value: object) -> None:
-        for key, work in self._work.items():
-            if work.view is view:
-                self._thread.cancel_job(key)
+        self._end_work(view, *_BUSY)
 
-    def _end_work(self, view: DatasetView, kind: str) -> None:
+    def _end_work(self, view: DatasetView, *kinds: str) -> None:
         for key, work in self._work.items():
-            if work.view is view and work.kind == kind:
+            if work.view is view and work.kind in kinds:
                 self._thread.cancel_job(key)
 
     def _look_through(self, view: DatasetView, _value: object) -> None:
@@ -203,7 +206,8 @@ class Surveying(QObject):
             seed=training.seed,
             group_by=data.group_by,
         )
-        self._begin(view, "survey", {"data": str(_path(view)), "options": vars(options)})
+        sides_of = (options.seed, options.group_by)
+        self._begin(view, "survey", {"data": str(_path(view)), "options": vars(options)}, sides_of=sides_of)
 
     def _set_privacy(self, wanted: bool) -> None:
         """Look for secrets too, or no longer: what is open is looked through anew."""
@@ -219,11 +223,18 @@ class Surveying(QObject):
     def _search(self, view: DatasetView, words: Any) -> None:
         view.words = str(words).strip()
         self._end_work(view, "search")
-        if view.words:
-            self._begin(view, "search", {"data": str(_path(view)), "words": view.words})
+        rest, _ = side_in(view.words)
+        if rest:
+            self._begin(view, "search", {"data": str(_path(view)), "words": rest})
         else:
-            view.found = None
+            view.found = self._on_side(view, None)
             self._changed()
+
+    def _on_side(self, view: DatasetView, rows: list[int] | None) -> list[int] | None:
+        """Those of the rows, or of all, that are on the side that was asked for, if one was."""
+        _, side = side_in(view.words)
+        split = view.split(self._state.recipe)
+        return rows if side is None or split is None else split.only(rows, held_out=side)
 
     def _measure(self, view: DatasetView, _value: object) -> None:
         base = self._looking.base(view)
@@ -239,19 +250,7 @@ class Surveying(QObject):
             self._begin(view, "mend", {"source": view.path, "names": list(names)})
 
     def _export(self, view: DatasetView, wanted: Any) -> None:
-        """`wanted` is an `Export`."""
-        if view.busy:
-            return
-        paths = [str(_path(view)), *wanted.others]
-        weights = wanted.weights or (1.0,) * len(paths)
-        told = {"out": wanted.out, "name": wanted.name, "paths": paths, "weights": list(weights), "seed": wanted.seed}
-        self._begin(view, "export-rows", told, then_open=not wanted.out)
-
-    def _weigh(self, view: DatasetView, path: Any) -> None:
-        """Find out what is in another set."""
-        if not isinstance(view.weighed.get(path), Weighed):
-            view.weighed[path] = None
-            self._begin(view, "weigh", {"data": path}, data=path)
+        self._writing.export(view, _path(view), wanted)
 
     def _use(self, view: DatasetView, _value: object) -> None:
         """Put the version in force into the recipe. Training reads no mapping: mapped rows are written as messages first."""
@@ -277,7 +276,7 @@ class Surveying(QObject):
             return
         if isinstance(event, e.ENDINGS):
             del self._work[key]
-        if not self._is_shown(work.view):
+        if not self._is_shown(work.view) and work.kind not in _WRITES:
             return
         error = failure(event)
         if isinstance(event, e.Progressed):
@@ -313,28 +312,16 @@ class Surveying(QObject):
         failed = partial(self._failed, view)
         match work.kind:
             case "survey":
-                load = partial(Survey.load, Path(result["survey"]))
-                in_background(load, partial(self._keep, view, version, "survey"), failed)
+                load = partial(_read_survey, result)
+                in_background(load, partial(self._keep_survey, work, version), failed)
             case "lengths":
                 view.num_refused = result["num_refused"]
                 load_lengths = partial(Lengths.load, Path(result["lengths"]))
                 in_background(load_lengths, partial(self._keep, view, version, "lengths"), failed)
             case "search":
-                self._keep(view, version, "found", result["rows"])
+                self._keep(view, version, "found", self._on_side(view, result["rows"]))
             case "mend":
                 self._mended(view, result, then_use=work.then_use)
-            case "weigh":
-                told = {name: result[name] for name in ("num_rows", "num_good", "num_characters")}
-                view.weighed[work.data] = Weighed(**told)
-                self._rest(view)
-            case _:
-                words = self.tr("{0} rows are now in {1}.").format(f"{result['num_rows']:,}", result["path"])
-                left_out = result["num_left_out"]
-                hint = self.tr("{0} could not be used and were left out.").format(left_out) if left_out else ""
-                self._state.noticed.emit("ok", words, hint)
-                self._rest(view)
-                if work.then_open:
-                    self._state.dataset_requested.emit("open", result["path"])
 
     def _mended(self, view: DatasetView, result: dict[str, Any], *, then_use: bool) -> None:
         num_changed, num_removed = (sum(result[name].values()) for name in ("changed", "removed"))
@@ -351,6 +338,11 @@ class Surveying(QObject):
 
         in_background(partial(look_at_version, self._workspace, Path(view.path)), seen, partial(self._failed, view))
 
+    def _keep_survey(self, work: _Work, version: object, found: tuple[Survey, Sides]) -> None:
+        if work.view.version is version:
+            work.view.set_sides(found[1], *work.sides_of)
+        self._keep(work.view, version, "survey", found[0])
+
     def _keep(self, view: DatasetView, version: object, name: str, value: object) -> None:
         """Something is known now, unless it is of a version that is no longer in force."""
         if view.version is version:
@@ -366,9 +358,6 @@ class Surveying(QObject):
     def _refused(self, work: _Work, error: StudioError) -> None:
         if work.kind == "survey":
             self._failed(work.view, error)
-        elif work.kind == "weigh":
-            work.view.weighed[work.data] = error
-            self._rest(work.view)
         else:
             self._tell(error)
             self._rest(work.view)
@@ -380,6 +369,10 @@ class Surveying(QObject):
 
     def _tell(self, error: StudioError) -> None:
         self._state.noticed.emit("bad", error.message, error.hint)
+
+
+def _read_survey(result: dict[str, Any]) -> tuple[Survey, Sides]:
+    return Survey.load(Path(result["survey"])), Sides.load(Path(result["sides"]))
 
 
 def _path(view: DatasetView) -> Path:

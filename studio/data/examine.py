@@ -18,7 +18,8 @@ from studio.data.glance import Glance, Glancing
 from studio.data.near import NearTexts
 from studio.data.reading import Progress, raw_rows
 from studio.data.rows import judge
-from studio.data.survey import Quantiles, content_digest, held_out, prompt_digest, side_digest
+from studio.data.sides import Sides
+from studio.data.survey import Quantiles, content_digest, positions, prompt_digest, side_digest
 
 MOST_KEPT = 10_000
 _BATCH_ROWS, _BATCH_CHARACTERS = 512, 1_000_000
@@ -78,6 +79,7 @@ class Report:
     near: Pairs
     conflicts: Pairs
     leaks: Pairs
+    sides: Sides
     num_compared: int
     privacy: bool
 
@@ -161,6 +163,7 @@ def _report(tally: _Tally) -> Report:
     earlier = tally.near.near()
     near = np.full(len(rows), -1, dtype=np.int64)
     near[: len(earlier)] = earlier
+    sides = _sides(tally, rows, same_prompt, near)
     conflicts = np.where((same_prompt >= 0) & (whole != whole[same_prompt]) & (repeats < 0), same_prompt, -1)
     return Report(
         num_rows=len(rows) + tally.problem_counts.total(),
@@ -178,21 +181,16 @@ def _report(tally: _Tally) -> Report:
         repeats=_pairs(rows, repeats),
         near=_pairs(rows, np.where(repeats < 0, near, -1)),
         conflicts=_pairs(rows, conflicts),
-        leaks=_pairs(rows, _leaks(tally, near, same_prompt)),
+        leaks=_pairs(rows, sides.leaks(tally.options.fraction)),
+        sides=sides,
         num_compared=tally.near.num_compared,
         privacy=tally.options.privacy,
     )
 
 
-def _leaks(tally: _Tally, near: NDArray[np.int64], same_prompt: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each row one on the other side of the split that it leaks to, -1 if there is none. Exact repeats share a side."""
+def _sides(tally: _Tally, rows: NDArray[np.int64], same_prompt: NDArray[np.int64], near: NDArray[np.int64]) -> Sides:
     digests = (bytes(tally.sides[place : place + 32]) for place in range(0, len(tally.sides), 32))
-    is_held = held_out(digests, tally.options.fraction, tally.options.seed)
-    leaks = np.full(len(is_held), -1, dtype=np.int64)
-    for other in (same_prompt, near):
-        crosses = (other >= 0) & (is_held != is_held[other])
-        leaks[crosses] = other[crosses]
-    return leaks
+    return Sides(rows, positions(digests, tally.options.seed), (same_prompt, near))
 
 
 def _numbers(digests: bytearray) -> NDArray[np.uint64]:

@@ -1,4 +1,5 @@
-"""What rows are searched for: words, in whatever case, and what a row is (`turns:5-8`, `role:tool`, `language:de`)."""
+"""What rows are searched for: words, in whatever case, and what a row is (`turns:5-8`, `role:tool`, `language:de`;
+`side:evaluation` where the split is known)."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from studio.data.rows import judge
 
 UNKNOWN_WORD = "unknown"
 _TURNS = re.compile(r"turns:(\d{1,9})(?:-(\d{1,9}))?")
+EVALUATION, TRAINING = "side:evaluation", "side:training"
+_SIDES = {EVALUATION: True, TRAINING: False}
 _OTHERS = re.compile(r"(role|language):([a-z]+)")
 
 
@@ -60,6 +63,13 @@ class Query:
         if not {message.role for message in one.messages}.issuperset(self.roles):
             return False
         return not self.language or (answer_language(one) or UNKNOWN_WORD) == self.language
+
+
+def side_in(text: str) -> tuple[str, bool | None]:
+    """A search without its `side:evaluation` or `side:training`, and whether it is held-out rows that are meant (None: both)."""
+    words = text.split()
+    side = next((_SIDES[word.casefold()] for word in reversed(words) if word.casefold() in _SIDES), None)
+    return " ".join(word for word in words if word.casefold() not in _SIDES), side
 
 
 def turns_query(first: int, last: int) -> str:

@@ -142,7 +142,8 @@ def _survey(workspace: Workspace, folder: Path, arguments: dict[str, Any], told:
     mapping = mapping_of(arguments["mapping"])
     report = examine(path, Options(**arguments["options"]), mapping, lambda done, total: told(LOOKING, done, total))
     Survey.of(report).save(folder / "survey.json")
-    return {"survey": str(folder / "survey.json")}
+    report.sides.save(folder / "sides.npy")
+    return {"survey": str(folder / "survey.json"), "sides": str(folder / "sides.npy")}
 
 
 def _search(_workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:

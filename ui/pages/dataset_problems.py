@@ -212,6 +212,11 @@ class ProblemsPanel(QWidget):
             self.kinds.set_options([("", everything), *options], self.kinds.value() or "")
         self._filter()
 
+    def show_kind(self, kind: str) -> None:
+        """List only what is of this kind."""
+        self.kinds.set_value(kind)
+        self._filter()
+
     def _filter(self) -> None:
         kind = self.kinds.value() or ""
         found = [one for one in self._found if kind in ("", one.kind)]

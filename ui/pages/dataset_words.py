@@ -63,8 +63,6 @@ _BUSY = {
     "mending": "Mending it",
     "measuring": "Counting tokens",
     "searching": "Searching",
-    "writing": "Writing the file",
-    "weighing": "Counting the other set",
 }
 # From what hurts training most to what is a matter of taste.
 MENDS = ("unusable", "repeats", NEAR, "mojibake", "control", "turns", "numbers", "secrets", "email", "trim", "messages")

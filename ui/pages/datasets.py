@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QStackedWidget, Q
 
 from studio.memory.ladder import applied
 from studio.places import EXAMPLES
+from studio.recipe.fields import replaced
 from ui import theme
 from ui.choosing import choose_file, choose_folder
 from ui.dataset_view import DatasetView, Export
@@ -21,6 +22,7 @@ from ui.pages.dataset_mask import MaskCard
 from ui.pages.dataset_merge import MergeDialog
 from ui.pages.dataset_problems import ProblemsPanel
 from ui.pages.dataset_rows import RowsPanel
+from ui.pages.dataset_split import SplitPanel
 from ui.pages.dataset_summary import SummaryCard
 from ui.pages.dataset_words import counts, tr
 from ui.state import AppState
@@ -32,7 +34,7 @@ from ui.widgets.tabs import Tabs
 
 MASK_WIDTH = 480
 MOST_RECENT = 6
-# Datasets up to here are measured without being asked for it, as soon as their lengths are looked at.
+# Datasets up to here are measured, or parted anew, without being asked for it as soon as that is looked at.
 MEASURED_AT_ONCE_BYTES = 20_000_000
 _KINDS = "(*.jsonl *.json *.ndjson *.csv *.tsv *.parquet *.arrow *.txt *.md *.gz *.zst)"
 
@@ -44,6 +46,7 @@ class DatasetsPage(Page):
         super().__init__(tr("Datasets"), tr("See exactly what will be learnt, before it is."), parent=parent)
         self._state = state
         self._recent: list[str] = []
+        self._parted_for: tuple[str, int, str] | None = None
         self.setAcceptDrops(True)
         self._build_actions()
         self._stack = QStackedWidget()
@@ -90,15 +93,17 @@ class DatasetsPage(Page):
 
     def _build_some(self) -> QWidget:
         self.summary = SummaryCard()
-        names = {"rows": "Rows", "problems": "Problems", "glance": "Glance", "lengths": "Lengths"}
+        names = {"rows": "Rows", "problems": "Problems", "glance": "Glance", "split": "Split", "lengths": "Lengths"}
         self.tabs = Tabs([(key, tr(name)) for key, name in names.items()])
         self.rows, self.seen = RowsPanel(), MaskCard(self._state)
         self._rows_columns = Columns(self.rows, self.seen, MASK_WIDTH, sticky=False)
-        self.problems, self.glance, self.lengths = ProblemsPanel(), GlancePanel(), LengthsPanel(self._state)
+        self.problems, self.glance = ProblemsPanel(), GlancePanel()
+        self.split, self.lengths = SplitPanel(self._state), LengthsPanel(self._state)
         self._panels = {
             "rows": self._rows_columns,
             "problems": self.problems,
             "glance": self.glance,
+            "split": self.split,
             "lengths": self.lengths,
         }
         self._inner = QStackedWidget()
@@ -133,13 +138,17 @@ class DatasetsPage(Page):
         self.problems.privacy_chosen.connect(lambda wanted: self._request("privacy", wanted))
         self.problems.row_requested.connect(self._go_to_row)
         self.glance.search_requested.connect(self._search_for)
+        self.split.search_requested.connect(self._search_for)
+        self.split.survey_requested.connect(lambda: self._request("survey"))
+        self.split.leaks_requested.connect(self._show_leaks)
+        self.split.setting_chosen.connect(self._set)
         self.lengths.measure_requested.connect(lambda: self._request("measure"))
         self.lengths.limit_chosen.connect(self._use_limit)
         self.narrow_changed.connect(self._take_width)
 
     def _take_width(self, narrow: bool) -> None:
         self._rows_columns.set_narrow(narrow)
-        for panel in (self.rows, self.problems, self.lengths):
+        for panel in (self.rows, self.problems, self.split, self.lengths):
             panel.set_narrow(narrow)
 
     def view_settings(self) -> dict[str, Any]:
@@ -168,7 +177,8 @@ class DatasetsPage(Page):
             return
         self._remember(view.path)
         self._show_actions(view)
-        self.summary.show_view(view)
+        split = view.split(self._state.recipe)
+        self.summary.show_view(view, split.num_leaks if split is not None else None)
         number = sum(counts(view.survey).values()) if view.survey is not None else 0
         self.tabs.setTabText(1, tr("Problems ({0})").format(format_int(number)) if number else tr("Problems"))
         self._show_panel(view)
@@ -182,7 +192,7 @@ class DatasetsPage(Page):
         """Why it cannot be trained with yet."""
         if view.error:
             return tr("It cannot be read")
-        if view.version is None or view.busy in ("opening", "mending", "writing"):
+        if view.version is None or view.busy in ("opening", "mending"):
             return tr("One moment\u2026")
         if view.guess is not None:
             return tr("Confirm the columns")
@@ -194,18 +204,33 @@ class DatasetsPage(Page):
         """Only the tab that is looked at is kept up to date."""
         match self.tabs.value():
             case "rows":
-                self.rows.show_view(view)
+                self.rows.show_view(view, view.split(self._state.recipe))
                 self.seen.show_view(view)
             case "problems":
                 self.problems.privacy.set_value(self._state.privacy)
                 self.problems.show_view(view)
             case "glance":
                 self.glance.show_view(view)
+            case "split":
+                self.split.show_view(view)
+                self._part_anew(view)
             case _:
                 self.lengths.show_view(view)
-                is_small = 0 < view.size_bytes <= MEASURED_AT_ONCE_BYTES
-                if is_small and view.survey is not None and not view.measured_for and self.lengths.measure.isEnabled():
+                if self._is_small(view) and not view.measured_for and self.lengths.measure.isEnabled():
                     self._request("measure")
+
+    def _part_anew(self, view: DatasetView) -> None:
+        """Where it takes a moment only, once for each column and seed: whoever cancels it has cancelled it."""
+        recipe = self._state.recipe
+        wanted = (view.path, recipe.training.seed, recipe.data.group_by)
+        if wanted != self._parted_for and self._is_small(view) and not view.busy and view.split(recipe) is None:
+            self._parted_for = wanted
+            self._request("survey")
+
+    @staticmethod
+    def _is_small(view: DatasetView) -> bool:
+        """Whether it is done at once what takes a look at every row."""
+        return view.survey is not None and 0 < view.size_bytes <= MEASURED_AT_ONCE_BYTES
 
     def _show_tab(self, key: str) -> None:
         self._inner.setCurrentWidget(self._panels[key])
@@ -248,6 +273,22 @@ class DatasetsPage(Page):
         self.tabs.set_value("rows")
         self.rows.words.set_value(words)
         self._request("search", words)
+
+    def _show_leaks(self) -> None:
+        view = self._state.dataset
+        if view is None or view.survey is None:
+            return
+        split = view.split(self._state.recipe)
+        if split is not None and view.survey.pair_counts["leaks"] != split.num_leaks and not view.busy:
+            self._request("survey")  # the list is of another fraction
+        self.tabs.set_value("problems")
+        self.problems.show_kind("leaks")
+
+    def _set(self, setting: str, value: object) -> None:
+        self._state.recipe_edited.emit(replaced(self._state.recipe, setting, value))
+        view = self._state.dataset
+        if view is not None and "side:" in view.words:
+            self._request("search", view.words)
 
     def _use_limit(self, limit: int) -> None:
         self._state.recipe_edited.emit(applied(self._state.recipe, "data.max_tokens", limit))

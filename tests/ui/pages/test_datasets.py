@@ -13,6 +13,8 @@ from PySide6.QtGui import QDropEvent
 from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
 
 from studio.data.conversation import RawRow
+from studio.data.rows import stream
+from studio.data.survey import split as parted
 from studio.places import Workspace
 from studio.recipe.fields import replaced
 from tests.ui.test_form import choose
@@ -20,7 +22,7 @@ from tests.ui.tokenizing_base import write_tokenizing_base
 from ui.conductor import Conductor
 from ui.dataset_view import RowSource
 from ui.pages.dataset_merge import MergeDialog
-from ui.pages.dataset_rows import ANSWER, BLOCK, PROMPT, RowsPanel
+from ui.pages.dataset_rows import ANSWER, BLOCK, PROMPT, SIDE, RowsPanel
 from ui.pages.dataset_words import percent
 from ui.pages.datasets import DatasetsPage
 from ui.state import AppState
@@ -300,6 +302,34 @@ def test_a_bar_of_the_glance_shows_its_rows(bench: Bench) -> None:
     assert bench.page.rows.words.text() == "language:en"
 
 
+def test_the_split_of_the_recipe_is_shown_and_changed(bench: Bench) -> None:
+    rows = [{"question": f"q{n // 2}", "answer": f"a{n}", "customer": n // 10} for n in range(60)]
+    path = bench.write(rows)
+    bench.open(path)
+    bench.page.tabs.set_value("split")
+    split = bench.page.split
+    bench.bot.keyClick(split.slider, Qt.Key.Key_End)
+    assert bench.state.recipe.data.validation_fraction == 0.5
+    train, held = parted(list(stream(path)), 0.5, bench.state.recipe.training.seed)
+    assert split.held_out.accessibleName().startswith(f"Held out for evaluation: {len(held)}")
+    leaks = split.leaks.accessibleName()
+    assert "Given away: 0" not in leaks
+    assert "would be too good" in split.message.accessibleName()
+    bench.press("Show the evaluation rows")
+    assert bench.view.found == [one.row for one in held]
+    bench.page.rows.words.set_value("")
+    bench.state.dataset_requested.emit("search", "")
+    side = {one.row: name for several, name in ((train, "training"), (held, "evaluation")) for one in several}
+    assert [bench.cell(row, SIDE) for row in range(60)] == [side[row] for row in range(60)]
+    bench.page.tabs.set_value("split")
+    choose(split.group, "customer")
+    bench.wait(lambda: bench.view.split(bench.state.recipe) is not None and not bench.view.busy)
+    assert bench.state.recipe.data.group_by == "customer"
+    assert split.leaks.accessibleName() == "Given away: 0 rows"
+    held = parted(list(stream(path, group_by="customer")), 0.5, bench.state.recipe.training.seed)[1]
+    assert split.held_out.accessibleName().startswith(f"Held out for evaluation: {len(held)}")
+
+
 def test_a_survey_is_cancelled_and_the_rows_stay(bench: Bench) -> None:
     path = bench.folder / "many.jsonl"
     path.write_text((json.dumps(ROWS[1]) + "\n") * 150_000)
@@ -354,7 +384,7 @@ def test_sets_are_merged_by_their_weights_into_a_new_one_that_opens(bench: Bench
     assert dialog.open_new.text() == "Add a set"
     for added in (other, bench.folder / "gone.jsonl"):
         dialog.add_set(str(added))
-    bench.wait(lambda: not bench.view.busy)
+    bench.wait(lambda: None not in bench.view.weighed.values())
     assert "gone.jsonl" in dialog.lines[2].note.text()
     assert dialog.open_new.text() == "Take out the set in red"
     dialog.lines[2].remove.click()
