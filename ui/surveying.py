@@ -185,7 +185,7 @@ class Surveying(QObject):
         key = uuid4().hex
         self._work[key] = _Work(kind, view, **more)
         if kind in _WRITES:
-            self._writing.watch(key, kind, self.tr("Mending {0}").format(Path(view.path).name))
+            self._writing.watch(key, kind, self.tr("Writing a mended version of {0}").format(Path(view.path).name))
         view.busy, view.done, view.total, view.error, view.hint = _BUSY[kind], 0, 0, "", ""
         self._thread.start_job(key, kind, {**arguments, "mapping": vars(view.mapping) if view.mapping else None})
         self._changed()

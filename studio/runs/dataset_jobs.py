@@ -7,6 +7,7 @@ window starts it: such work would hold the interpreter's lock for minutes.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -219,5 +220,11 @@ if __name__ == "__main__":
 
     path, asker = Path(sys.argv[1]), int(sys.argv[2])
     die_with_parent(asker)
-    sign(path, asker)
-    sys.exit(work(Workspace.default(), path))
+    # Cancelled, it takes back what it has half written before it ends, and ends as one who was told to.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sign(path, asker)
+        sys.exit(work(Workspace.default(), path))
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)

@@ -1,6 +1,8 @@
 """Long work on datasets: what a worker tells is what the core found, whatever text the rows hold."""
 
+import contextlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,23 @@ def test_the_worker_is_a_process_that_tells_why_it_fails(workspace: Workspace, t
     error = failure(job.read()[-1])
     assert isinstance(error, StudioError)
     assert "gone.jsonl" in error.message
+
+
+def test_what_is_cancelled_leaves_nothing_half_written(workspace: Workspace, tmp_path: Path) -> None:
+    path, out = tmp_path / "rows.jsonl", tmp_path / "out" / "mine.jsonl"
+    path.write_text(f"{row('a', 'b' * 9)}\n" * 300_000)
+    out.parent.mkdir()
+    job = start_job(workspace, "export-rows", {"out": str(out), "paths": [str(path)], "mapping": None})
+    while not files.leftovers(out.parent) and job.process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            job.process.wait(0.01)
+    assert files.leftovers(out.parent)
+    job.cancel()
+    job.process.wait()
+    assert not list(out.parent.iterdir())
+    last = job.read()[-1]
+    assert isinstance(last, e.Died)
+    assert last.signal == "SIGTERM"
 
 
 def test_a_row_to_be_shown_survives_the_file_it_is_asked_for_in(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
 from studio.data.conversation import RawRow
 from studio.data.rows import stream
 from studio.data.survey import split as parted
+from studio.data.versions import VersionedSet
 from studio.places import Workspace
 from studio.recipe.fields import replaced
 from tests.ui.test_form import choose
@@ -215,6 +216,20 @@ def test_secrets_are_looked_for_if_wished_and_replaced_in_one_click(bench: Bench
     bench.settle()
     assert set(bench.view.survey.warning_counts) == {"mojibake", "email"}
     assert bench.page.view_settings()["privacy"] is True
+
+
+def test_a_mend_is_a_task_that_another_dataset_does_not_cut_short(bench: Bench) -> None:
+    path = bench.write(ROWS * 400)
+    bench.open(path)
+    bench.page.tabs.set_value("problems")
+    bench.press("Apply: Leave out rows that cannot be learnt")
+    assert [job.title for job in bench.state.live_jobs] == ["Writing a mended version of rows.jsonl"]
+    bench.page.open_path(str(bench.write(ROWS, "other.jsonl")))
+    bench.wait(lambda: not bench.state.live_jobs and bench.notices)
+    assert bench.notices == [("ok", "Rows: 0 changed, 400 left out. Your file is as it was.", "")]
+    assert VersionedSet(bench.workspace, path).current.number == 1
+    bench.settle()
+    assert bench.tile("rows") == "Rows: 5"
 
 
 def test_a_problem_leads_to_its_row(bench: Bench) -> None:
