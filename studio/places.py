@@ -101,6 +101,11 @@ class Workspace:
         return self.datasets / "preferences"
 
     @property
+    def merged(self) -> Path:
+        """Sets that were merged here out of several."""
+        return self.datasets / "merged"
+
+    @property
     def mappings(self) -> Path:
         """Which columns are question and answer in datasets whose names do not tell, by their hash."""
         return self.datasets / ".mappings"

@@ -90,10 +90,15 @@ def ask_about_jobs(parent: QWidget, jobs: Sequence[JobView], then: Callable[[str
     """wait: quit when they are done; end: cancel them and quit; or cancel."""
     question = Question(
         _tr("A task is not done yet"),
-        _tr("{0}. Cancelled, nothing of it remains.").format(", ".join(job.title for job in jobs)),
+        _tr("{0}. Cancelled, nothing of it remains.").format(", ".join(map(_told, jobs))),
         [("wait", _tr("Wait, then quit")), ("end", _tr("Cancel the task and quit")), (CANCEL, _tr("Do not quit"))],
         then,
         parent,
     )
     question.open()
     return question
+
+
+def _told(job: JobView) -> str:
+    """What it is, and how far."""
+    return f"{job.title}: {100 * job.done // job.total} %" if job.total > 1 else job.title

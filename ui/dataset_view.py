@@ -13,10 +13,13 @@ from studio.data.detection import Detection
 from studio.data.formats import Mapping
 from studio.data.handwritten import WrittenSet
 from studio.data.lengths import Lengths
+from studio.data.mixing import Weighed
 from studio.data.row_table import RowTable
 from studio.data.rows import judge
+from studio.data.sides import Sides, Split
 from studio.data.versions import Version
-from studio.errors import NotFoundError
+from studio.errors import NotFoundError, StudioError
+from studio.recipe.recipe import Recipe
 from studio.runs.dataset_jobs import Survey
 
 MOST_WORDS = 160  # characters of a text that a table shows
@@ -99,6 +102,18 @@ class Shown:
     hint: str = ""
 
 
+@dataclass(frozen=True)
+class Export:
+    """What is to be written: the good rows of the version in force and of `others`, each with its weight (none: all as they
+    are), into the new file `out`, or into a new set of the workspace called `name`, which is then opened."""
+
+    out: str = ""
+    others: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    seed: int = 42
+    name: str = ""
+
+
 @dataclass
 class DatasetView:
     """A dataset, as far as it is known; grows in place. `path` is the user's own file or folder, never written to."""
@@ -106,7 +121,7 @@ class DatasetView:
     path: str
     size_bytes: int = 0
     busy: str = ""
-    """What is going on: opening, unpacking, looking, mending, editing, measuring, searching, writing; empty if nothing is."""
+    """What is going on: opening, unpacking, looking, mending, editing, measuring, searching; empty if nothing is."""
     done: int = 0
     total: int = 0
     error: str = ""
@@ -118,6 +133,10 @@ class DatasetView:
     """Which column is what, as the user has confirmed it."""
     rows: RowSource | None = None
     survey: Survey | None = None
+    sides: Sides | None = None
+    """Which rows are learnt and which are held out, for the seed and the column `sides_of`."""
+    sides_of: tuple[int, str] = (0, "")
+    _split: tuple[float, Split] | None = None
     version: Version | None = None
     """The one in force: the user's own file, or what mends and edits made of it."""
     num_edited: tuple[int, int, int] = (0, 0, 0)
@@ -138,8 +157,23 @@ class DatasetView:
     """The base whose eyes the rows are seen with."""
     template: str = ""
     """The chat template to see with, if that base has none of its own; "" for the recipe's."""
+    weighed: dict[str, Weighed | StudioError | None] = field(default_factory=dict)
+    """Sets that may be merged in, by their paths: what is in them, or why they cannot be read; None while that is found out."""
     steps: list[str] = field(default_factory=list)
     """What was done to the user's file to make the version in force, first to last."""
+
+    def split(self, recipe: Recipe) -> Split | None:
+        """The split that this recipe makes; None while that is not known."""
+        fraction = recipe.data.validation_fraction
+        if self.sides is None or self.sides_of != (recipe.training.seed, recipe.data.group_by):
+            return None
+        if self._split is None or self._split[0] != fraction:
+            self._split = fraction, self.sides.at(fraction)
+        return self._split[1]
+
+    def set_sides(self, sides: Sides, seed: int, group_by: str) -> None:
+        """The sides by this seed, and by this column, are known now."""
+        self.sides, self.sides_of, self._split = sides, (seed, group_by), None
 
     @property
     def guess(self) -> Mapping | None:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from studio.data.beginning import look_at_beginning
 from studio.data.chosen import choose
-from studio.data.glance import glance
 from studio.errors import BaseModelError, Problem, RecipeError, StudioError
 from studio.library.adapter import Adapter
 from studio.library.shelf import list_adapters
@@ -210,7 +210,7 @@ def data_stamp(workspace: Workspace, path: str) -> DataStamp:
 def look_at_data(workspace: Workspace, path: str) -> DataView:
     """What the dataset holds: all of a small one, about what a large one does. Never raises."""
     try:
-        found = glance(choose(workspace, toml.resolve_data(path, None)))
+        found = look_at_beginning(choose(workspace, toml.resolve_data(path, None)))
     except StudioError as error:
         return DataView(path, error=error.message, hint=error.hint)
     except OSError as error:

@@ -19,6 +19,7 @@ from studio.library.promote import promote
 from studio.models.bases import Base, list_bases
 from studio.places import Workspace
 from studio.recipe.presets import STARTER
+from studio.runs import dataset_jobs
 from studio.runs import events as e
 from studio.runs.jobs import failure
 from ui.bridge import in_background
@@ -133,7 +134,7 @@ class Shelving(QObject):
 
     def _on_job_event(self, key: str, event: e.Event) -> None:
         job = self._state.jobs.get(key)
-        if job is None or job.is_over:
+        if job is None or job.is_over or job.kind in dataset_jobs.KINDS:
             return
         error = failure(event)
         if isinstance(event, e.Progressed):

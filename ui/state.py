@@ -194,6 +194,8 @@ class AppState(QObject):
 
     writing = WritingView()
     """The set that is written by hand on the Datasets page."""
+    privacy = False
+    """Whether secrets and e-mail addresses are looked for in datasets, as the user wants it."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)

@@ -18,6 +18,8 @@ from PySide6.QtCore import QObject
 from studio.data.examine import Options
 from studio.data.lengths import Lengths
 from studio.data.row_table import open_table
+from studio.data.searching import side_in
+from studio.data.sides import Sides
 from studio.errors import StudioError
 from studio.places import Workspace
 from studio.recipe.fields import replaced
@@ -35,6 +37,7 @@ from ui.dataset_files import (
     undone,
 )
 from ui.dataset_view import DatasetView, RowSource
+from ui.exporting import Exporting
 from ui.looking import Looking
 from ui.state import AppState
 from ui.training_thread import TrainingThread
@@ -46,9 +49,9 @@ _BUSY = {
     "edit": "editing",
     "lengths": "measuring",
     "search": "searching",
-    "export-rows": "writing",
 }
-_CHANGING = ("mend", "edit", "export-rows")
+# What makes a new version: it goes on to its end though another dataset is opened.
+_CHANGING = ("mend", "edit")
 
 
 @dataclass
@@ -58,6 +61,7 @@ class _Work:
     kind: str
     view: DatasetView
     is_opening_table: bool = False
+    sides_of: tuple[int, str] = (0, "")
 
 
 class Surveying(QObject):
@@ -72,6 +76,7 @@ class Surveying(QObject):
         self._is_turning = False
         self._looking = Looking(workspace, state, thread, self)
         self._writing = Writing(workspace, state, self)
+        self._exporting = Exporting(state, thread, self)
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
@@ -88,6 +93,7 @@ class Surveying(QObject):
             "redo": partial(self._go_back, forward=True),
             "use": self._use,
             "export": self._export,
+            "weigh": self._exporting.weigh,
         }
         state.dataset_requested.connect(self._answer)
         thread.job_event.connect(self._on_job_event)
@@ -98,6 +104,7 @@ class Surveying(QObject):
             self._thread.cancel_job(key)
         self._looking.close()
         self._writing.close()
+        self._exporting.close()
         if self._state.dataset is not None and self._state.dataset.rows is not None:
             self._state.dataset.rows.close()
 
@@ -105,6 +112,8 @@ class Surveying(QObject):
         view = self._state.dataset
         if verb == "open":
             self._open(str(value))
+        elif verb == "privacy":
+            self._set_privacy(bool(value))
         elif view is not None:
             self._verbs[verb](view, value)
 
@@ -119,7 +128,7 @@ class Surveying(QObject):
     def _open(self, path: str) -> None:
         before = self._state.dataset
         if before is not None:
-            self._cancel(before, None)
+            self._end_work(before, *(kind for kind in _BUSY if kind not in _CHANGING))
             self._looking.close()
             self._let_go(before)
         self._is_turning = False
@@ -157,7 +166,7 @@ class Surveying(QObject):
             return
         self._is_turning = False
         view.busy = ""
-        view.survey = view.lengths = view.found = view.shown = None
+        view.survey = view.sides = view.lengths = view.found = view.shown = None
         view.measured_for = ""
         words, view.words = view.words, ""
         row, view.wanted_row = view.wanted_row, -1
@@ -205,16 +214,23 @@ class Surveying(QObject):
 
     # --- work in processes -------------------------------------------------------------------------------------------
 
-    def _begin(self, view: DatasetView, kind: str, arguments: dict[str, object]) -> None:
+    def _begin(
+        self, view: DatasetView, kind: str, arguments: dict[str, object], sides_of: tuple[int, str] = (0, "")
+    ) -> None:
         key = uuid4().hex
-        self._work[key] = _Work(kind, view)
+        self._work[key] = _Work(kind, view, sides_of=sides_of)
+        if kind in _CHANGING:
+            self._exporting.watch(key, kind, self.tr("Writing a new version of {0}").format(Path(view.path).name))
         view.busy, view.done, view.total, view.error, view.hint = _BUSY[kind], 0, 0, "", ""
         self._thread.start_job(key, kind, {**arguments, "mapping": vars(view.mapping) if view.mapping else None})
         self._changed()
 
     def _cancel(self, view: DatasetView, _value: object) -> None:
+        self._end_work(view, *_BUSY)
+
+    def _end_work(self, view: DatasetView, *kinds: str) -> None:
         for key, work in self._work.items():
-            if work.view is view:
+            if work.view is view and work.kind in kinds:
                 self._thread.cancel_job(key)
 
     def _make_way(self, view: DatasetView) -> bool:
@@ -230,19 +246,41 @@ class Surveying(QObject):
 
     def _look_through(self, view: DatasetView, _value: object) -> None:
         data, training = self._state.recipe.data, self._state.recipe.training
-        split = Options(fraction=data.validation_fraction, seed=training.seed, group_by=data.group_by)
-        self._begin(view, "survey", {"data": str(_path(view)), "options": vars(split)})
+        options = Options(
+            privacy=self._state.privacy,
+            fraction=data.validation_fraction,
+            seed=training.seed,
+            group_by=data.group_by,
+        )
+        sides_of = (options.seed, options.group_by)
+        self._begin(view, "survey", {"data": str(_path(view)), "options": vars(options)}, sides_of=sides_of)
+
+    def _set_privacy(self, wanted: bool) -> None:
+        """Look for secrets too, or no longer: what is open is looked through anew."""
+        self._state.privacy = wanted
+        self._look_again()
+
+    def _look_again(self) -> None:
+        view = self._state.dataset
+        if view is not None and view.version is not None and view.guess is None:
+            self._end_work(view, "survey")
+            self._look_through(view, None)
 
     def _search(self, view: DatasetView, words: Any) -> None:
         view.words = str(words).strip()
-        for key, work in self._work.items():
-            if work.view is view and work.kind == "search":
-                self._thread.cancel_job(key)
-        if view.words:
-            self._begin(view, "search", {"data": str(_path(view)), "words": view.words})
+        self._end_work(view, "search")
+        rest, _ = side_in(view.words)
+        if rest:
+            self._begin(view, "search", {"data": str(_path(view)), "words": rest})
         else:
-            view.found = None
+            view.found = self._on_side(view, None)
             self._changed()
+
+    def _on_side(self, view: DatasetView, rows: list[int] | None) -> list[int] | None:
+        """Those of the rows, or of all, that are on the side that was asked for, if one was."""
+        _, side = side_in(view.words)
+        split = view.split(self._state.recipe)
+        return rows if side is None or split is None else split.only(rows, held_out=side)
 
     def _measure(self, view: DatasetView, _value: object) -> None:
         base = self._looking.base(view)
@@ -264,11 +302,8 @@ class Surveying(QObject):
             told = json.dumps([[edit.kind, edit.row, edit.value] for edit in edits])
             self._begin(view, "edit", {"source": view.path, "edits": told, "of": view.version.number})
 
-    def _export(self, view: DatasetView, value: Any) -> None:
-        """`value` is the new file, and the other sets to be merged in."""
-        out, others = value
-        if not view.busy:
-            self._begin(view, "export-rows", {"out": out, "paths": [str(_path(view)), *others]})
+    def _export(self, view: DatasetView, wanted: Any) -> None:
+        self._exporting.export(view, _path(view), wanted)
 
     def _use(self, view: DatasetView, _value: object) -> None:
         """Put the version in force into the recipe, to be read as its rows are shown."""
@@ -300,7 +335,7 @@ class Surveying(QObject):
             return
         if isinstance(event, e.ENDINGS):
             del self._work[key]
-        if not self._is_shown(work.view):
+        if not self._is_shown(work.view) and work.kind not in _CHANGING:
             return
         error = failure(event)
         if isinstance(event, e.Progressed):
@@ -336,24 +371,18 @@ class Surveying(QObject):
         failed = partial(self._failed, view)
         match work.kind:
             case "survey":
-                load = partial(Survey.load, Path(result["survey"]))
-                in_background(load, partial(self._keep, view, version, "survey"), failed)
+                load = partial(_read_survey, result)
+                in_background(load, partial(self._keep_survey, work, version), failed)
             case "lengths":
                 view.num_refused = result["num_refused"]
                 load_lengths = partial(Lengths.load, Path(result["lengths"]))
                 in_background(load_lengths, partial(self._keep, view, version, "lengths"), failed)
             case "search":
-                self._keep(view, version, "found", result["rows"])
+                self._keep(view, version, "found", self._on_side(view, result["rows"]))
             case "mend":
                 self._mended(view, result)
             case "edit":
                 self._edited(view, result)
-            case _:
-                words = self.tr("{0} rows are now in {1}.").format(f"{result['num_rows']:,}", result["path"])
-                left_out = result["num_left_out"]
-                hint = self.tr("{0} could not be used and were left out.").format(left_out) if left_out else ""
-                self._state.noticed.emit("ok", words, hint)
-                self._rest(view)
 
     def _mended(self, view: DatasetView, result: dict[str, Any]) -> None:
         num_changed, num_removed = (sum(result[name].values()) for name in ("changed", "removed"))
@@ -368,6 +397,11 @@ class Surveying(QObject):
             words = self.tr("{0} rows that cannot be read are not in the new version. Your file is as it was.")
             self._state.noticed.emit("warn", words.format(f"{num_lost:,}"), "")
         self._look_at_version(view, in_place=True)
+
+    def _keep_survey(self, work: _Work, version: object, found: tuple[Survey, Sides]) -> None:
+        if work.view.version is version:
+            work.view.set_sides(found[1], *work.sides_of)
+        self._keep(work.view, version, "survey", found[0])
 
     def _keep(self, view: DatasetView, version: object, name: str, value: object) -> None:
         """Something is known now, unless it is of a version that is no longer in force."""
@@ -396,6 +430,10 @@ class Surveying(QObject):
 
     def _tell(self, error: StudioError) -> None:
         self._state.noticed.emit("bad", error.message, error.hint)
+
+
+def _read_survey(result: dict[str, Any]) -> tuple[Survey, Sides]:
+    return Survey.load(Path(result["survey"])), Sides.load(Path(result["sides"]))
 
 
 def _path(view: DatasetView) -> Path:

@@ -172,6 +172,7 @@ def _document(report: Report, detection: Detection, mapping: Mapping | None) -> 
         "num_conflicts": report.conflicts.count,
         "num_leaks": report.leaks.count,
         "num_compared": report.num_compared,
+        "split": _split(report),
         **{
             name: [{"row": row, "earlier": earlier} for row, earlier in pairs.first(_MOST_PAIRS)]
             for name, pairs in _named_pairs(report).items()
@@ -179,6 +180,20 @@ def _document(report: Report, detection: Detection, mapping: Mapping | None) -> 
         "characters": vars(report.characters),
         "turns": vars(report.turns),
         "roles": report.roles,
+        "glance": {**vars(report.glance), "is_sampled": report.glance.is_sampled},
+    }
+
+
+def _split(report: Report) -> dict[str, Any]:
+    """The rows of each side by the recipe's own fraction and seed."""
+    recipe = Recipe()
+    found = report.sides.at(recipe.data.validation_fraction)
+    return {
+        "fraction": recipe.data.validation_fraction,
+        "seed": recipe.training.seed,
+        "num_train": len(found.train),
+        "num_held_out": len(found.held_out),
+        "held_out": found.held_out[:_MOST_PAIRS].tolist(),
     }
 
 

@@ -11,6 +11,8 @@ from studio.data.detection import Detection
 from studio.data.edits import BY_HAND
 from studio.data.examine import Pairs, Report
 from studio.data.formats import Mapping
+from studio.data.glance import Glance, turn_bins
+from studio.data.languages import NAMES
 from studio.data.mends import labels
 from studio.data.versions import Version
 from studio.files import readable_bytes
@@ -26,6 +28,7 @@ def report_text(name: str, report: Report, detection: Detection, mapping: Mappin
     if not mapping:
         lines.append(f"So named because {detection.reason}.")
     lines.append(f"Characters per row: median {report.characters.p50}, at most {report.characters.max}.")
+    lines += _glance(report.glance)
     lines += _pairs("repeat others (mend: repeats).", report.repeats)
     lines += _pairs("nearly repeat others (mend: near).", report.near)
     lines += _pairs(
@@ -37,6 +40,24 @@ def report_text(name: str, report: Report, detection: Detection, mapping: Mappin
     lines += _listed(report.problems, report.problem_counts, "problems")
     lines += _listed(report.warnings, report.warning_counts, "things to look at")
     return "\n".join(lines)
+
+
+def _glance(glance: Glance) -> list[str]:
+    """Turns, speakers and languages; shares of a sample are estimates."""
+    total = max(glance.num_rows, 1)
+    turns = [
+        f"{first if first == last else f'{first}-{last}'} in {count}" for first, last, count in turn_bins(glance.turns)
+    ]
+    roles = [f"{role} in {count / total:.0%}" for role, count in glance.roles.items()]
+    about = "≈ " if glance.is_sampled else ""
+    languages = [
+        f"{NAMES.get(language, 'unknown')} {about}{count / glance.num_sampled:.0%}"
+        for language, count in list(glance.languages.items())[:_MAX_SHOWN]
+    ]
+    return [
+        f"Turns per row: {', '.join(turns)}. Who speaks: {', '.join(roles)}.",
+        f"Languages of the answers: {', '.join(languages)}.",
+    ]
 
 
 def _pairs(words: str, pairs: Pairs) -> list[str]:

@@ -19,9 +19,9 @@ _SECRETS = {
     "an access key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
     "an API key": r"\bsk-[A-Za-z0-9_-]{20,}|\bAIza[0-9A-Za-z_-]{35}\b|\bhf_[A-Za-z0-9]{30,}\b",
     "an access token": r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bglpat-[A-Za-z0-9_-]{20,}",
-    "a private key": r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----",
+    "a private key": r"(?s)-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----(?:.*?-----END (?:[A-Z]+ )?PRIVATE KEY-----|[\w+/=\s]*)",
     "a signed token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
-    "a password": r"(?i)\b(?:password|passwd|pwd)\s*[:=]\s*[^\s\"']{6,}",
+    "a password": r"(?i)(\b(?:password|passwd|pwd)\s*[:=]\s*)(?!\[password\])[^\s\"']{6,}",
 }
 _SECRET = {what: re.compile(pattern) for what, pattern in _SECRETS.items()}
 EMAIL = re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+\b")
@@ -57,7 +57,7 @@ _CHECKS = (
 def warnings(one: Conversation, *, privacy: bool = False, file: str = "") -> Iterator[RowProblem]:
     """What to look at in a good row: the first find of each kind in each message. Nothing leaves this computer.
 
-    With `privacy` likely secrets and e-mail addresses are told as well, without repeating them.
+    With `privacy` likely secrets and e-mail addresses are told as well, also those in calls of tools, without repeating them.
     """
     if one.num_characters > HUGE_CHARACTERS:
         size = f"The row has {one.num_characters:,} characters: most of it will be cut."
@@ -65,7 +65,7 @@ def warnings(one: Conversation, *, privacy: bool = False, file: str = "") -> Ite
     for number, message in enumerate(one.messages):
         column = "text" if one.is_text else f"message {number + 1}"
         text = message.content
-        for kind, found, fix in [*_finds(text), *(_private(text) if privacy else [])]:
+        for kind, found, fix in [*_finds(text), *(_private(text + message.more) if privacy else [])]:
             yield RowProblem(one.row, one.line, kind, f"The content of {column} {found}.", fix, column, file)
 
 
@@ -80,7 +80,23 @@ def _finds(text: str) -> Iterator[tuple[str, str, str]]:
 
 def _private(text: str) -> Iterator[tuple[str, str, str]]:
     for what, pattern in _SECRET.items():
-        if pattern.search(text):
-            yield "secret", f"seems to hold {what}", "Take it out: what is learnt can be asked for."
-    if "@" in text and EMAIL.search(text):
-        yield "email", "holds an e-mail address", "Take it out (mend: email) if it is nobody's business."
+        if found := pattern.search(text):
+            fix = "Take it out (mend: secrets): what is learnt can be asked for."
+            yield "secret", f"seems to hold {what}{_hint_at(found)}", fix
+    if "@" in text and (found := EMAIL.search(text)):
+        name, _, domain = found[0].partition("@")
+        fix = "Take it out (mend: email) if it is nobody's business."
+        yield "email", f"holds an e-mail address ({name[0]}\u2026@{domain})", fix
+
+
+def _hint_at(found: re.Match[str]) -> str:
+    """Enough of a key to find it again, and too little to use it. Of passwords, and of what has many lines, nothing."""
+    return "" if found.re.groups or "\n" in found[0] or " " in found[0] else f" ({found[0][:4]}\u2026{found[0][-2:]})"
+
+
+def without_secrets(text: str) -> str:
+    """With a word in brackets in the place of each likely secret; of a password, what it is called stays."""
+    for what, pattern in _SECRET.items():
+        word = f"[{what.split(' ', 1)[1]}]"
+        text = pattern.sub(rf"\g<1>{word}" if pattern.groups else word, text)
+    return text

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from studio.data.checks import warnings
 from studio.data.conversation import Conversation, RowProblem
 from studio.data.formats import Mapping
+from studio.data.glance import Glance, Glancing
 from studio.data.near import NearTexts
 from studio.data.reading import Progress, raw_rows
 from studio.data.rows import judge
-from studio.data.survey import Quantiles, content_digest, held_out, prompt_digest, side_digest
+from studio.data.sides import Sides
+from studio.data.survey import Quantiles, content_digest, positions, prompt_digest, side_digest
 
 MOST_KEPT = 10_000
 _BATCH_ROWS, _BATCH_CHARACTERS = 512, 1_000_000
@@ -57,7 +59,8 @@ class Report:
 
     `repeats` are exact, `near` ones are not and count rows beyond the first of their likes; `conflicts` are rows with the
     question of an earlier row and another answer; `leaks` are held-out rows that a row to be learnt nearly repeats, or that
-    have its question. `num_compared` rows took part in the search for near ones.
+    have its question. `num_compared` rows took part in the search for near ones. `privacy` tells whether secrets and e-mail
+    addresses were looked for.
     """
 
     num_rows: int
@@ -68,13 +71,17 @@ class Report:
     warnings: tuple[RowProblem, ...]
     warning_counts: dict[str, int]
     characters: Quantiles
+    num_characters: int
     turns: Quantiles
     roles: dict[str, int]
+    glance: Glance
     repeats: Pairs
     near: Pairs
     conflicts: Pairs
     leaks: Pairs
+    sides: Sides
     num_compared: int
+    privacy: bool
 
 
 @dataclass
@@ -95,6 +102,7 @@ class _Tally:
     sides: bytearray = field(default_factory=bytearray)
     prompts: bytearray = field(default_factory=bytearray)
     near: NearTexts = field(default_factory=NearTexts)
+    glancing: Glancing = field(default_factory=Glancing)
 
     def left_out(self, problem: RowProblem) -> None:
         self.problem_counts[problem.kind] += 1
@@ -107,6 +115,7 @@ class _Tally:
         self.characters.append(one.num_characters)
         self.turns.append(len(one.messages))
         self.roles.update(message.role for message in one.messages)
+        self.glancing.add(one)
         self.digests += content_digest(one)[:8]
         self.sides += side_digest(one)
         self.prompts += prompt_digest(one)[:8]
@@ -154,6 +163,7 @@ def _report(tally: _Tally) -> Report:
     earlier = tally.near.near()
     near = np.full(len(rows), -1, dtype=np.int64)
     near[: len(earlier)] = earlier
+    sides = _sides(tally, rows, same_prompt, near)
     conflicts = np.where((same_prompt >= 0) & (whole != whole[same_prompt]) & (repeats < 0), same_prompt, -1)
     return Report(
         num_rows=len(rows) + tally.problem_counts.total(),
@@ -164,25 +174,23 @@ def _report(tally: _Tally) -> Report:
         warnings=tuple(tally.warnings),
         warning_counts=dict(tally.warning_counts.most_common()),
         characters=_quantiles(tally.characters),
+        num_characters=sum(tally.characters),
         turns=_quantiles(tally.turns),
         roles=dict(tally.roles.most_common()),
+        glance=tally.glancing.glance(),
         repeats=_pairs(rows, repeats),
         near=_pairs(rows, np.where(repeats < 0, near, -1)),
         conflicts=_pairs(rows, conflicts),
-        leaks=_pairs(rows, _leaks(tally, near, same_prompt)),
+        leaks=_pairs(rows, sides.leaks(tally.options.fraction)),
+        sides=sides,
         num_compared=tally.near.num_compared,
+        privacy=tally.options.privacy,
     )
 
 
-def _leaks(tally: _Tally, near: NDArray[np.int64], same_prompt: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each row one on the other side of the split that it leaks to, -1 if there is none. Exact repeats share a side."""
+def _sides(tally: _Tally, rows: NDArray[np.int64], same_prompt: NDArray[np.int64], near: NDArray[np.int64]) -> Sides:
     digests = (bytes(tally.sides[place : place + 32]) for place in range(0, len(tally.sides), 32))
-    is_held = held_out(digests, tally.options.fraction, tally.options.seed)
-    leaks = np.full(len(is_held), -1, dtype=np.int64)
-    for other in (same_prompt, near):
-        crosses = (other >= 0) & (is_held != is_held[other])
-        leaks[crosses] = other[crosses]
-    return leaks
+    return Sides(rows, positions(digests, tally.options.seed), (same_prompt, near))
 
 
 def _numbers(digests: bytearray) -> NDArray[np.uint64]:

@@ -1,124 +1,97 @@
-"""What a dataset holds, at a glance: all of a small one, the beginning of a large one, in bounded memory and time.
-
-The whole of a large dataset is the business of `studio.data.examine`.
-"""
+"""A dataset at a glance: how long its conversations are, who speaks in them, and in which languages it answers."""
 
 from __future__ import annotations
 
-import codecs
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from studio.data.chosen import Chosen
-from studio.data.columnar import num_parquet_rows
-from studio.data.conversation import Conversation, RawRow, RowProblem
-from studio.data.json_rows import value_rows
-from studio.data.opening import kind_of, members, num_bytes, readable, unpacked
-from studio.data.reading import raw_rows
-from studio.data.rows import judge, nothing_to_train_on
-from studio.data.survey import content_digest
-from studio.errors import DataError
+from studio.data.conversation import TEXT, Conversation
+from studio.data.languages import MOST_CHARACTERS, language_of
 
-# About a second's worth of reading.
-MOST_CHARACTERS, MOST_ROWS = 4 << 20, 20_000
-MOST_PROBLEMS = 100
+# Languages are told from this many rows, spread evenly over the dataset: enough for a share to be right within 3 %.
+MOST_SAMPLED = 2048
+_ALONE = 4  # numbers of turns that have a bar of their own
 
 
 @dataclass(frozen=True)
 class Glance:
-    """Counts of rows; if it `is_whole` they are exact, else about what they would be if the dataset went on as it begins.
+    """Counts of good rows: by their turns, by each role that speaks in them, and, of the `num_sampled` rows that were looked at
+    for it, by the language of their answers (`studio.data.languages`, empty if that is not known)."""
 
-    `num_duplicates` and what the longest row has are known of a whole dataset alone, and 0 else.
-    """
+    turns: dict[int, int] = field(default_factory=dict)
+    roles: dict[str, int] = field(default_factory=dict)
+    languages: dict[str, int] = field(default_factory=dict)
+    num_sampled: int = 0
 
-    num_rows: int
-    num_good: int
-    problems: tuple[RowProblem, ...]
-    is_whole: bool
-    num_duplicates: int = 0
-    most_characters: int = 0
-    most_turns: int = 0
+    @property
+    def num_rows(self) -> int:
+        """All good rows."""
+        return sum(self.turns.values())
 
-
-def glance(chosen: Chosen) -> Glance:
-    """Look at a dataset. Raises `DataError` if it cannot be read, or if none of the rows that were looked at can be used."""
-    with readable(chosen.path):
-        rows, share = _beginning(chosen.path)
-    judged = [raw if isinstance(raw, RowProblem) else judge(raw, chosen.mapping) for raw in rows]
-    problems = [found for found in judged if isinstance(found, RowProblem)]
-    good = [found[1] for found in judged if not isinstance(found, RowProblem)]
-    if not good:
-        raise _refusal(chosen.path, problems, is_whole=share == 1.0)
-    if share == 1.0:
-        return _whole(good, problems)
-    num_rows = len(rows) / share
-    num_good = num_rows * len(good) / len(rows)
-    return Glance(_rounded(num_rows), _rounded(num_good), tuple(problems[:MOST_PROBLEMS]), is_whole=False)
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the languages are those of some rows only."""
+        return self.num_sampled < self.num_rows
 
 
-def _whole(good: list[Conversation], problems: list[RowProblem]) -> Glance:
-    return Glance(
-        len(good) + len(problems),
-        len(good),
-        tuple(problems[:MOST_PROBLEMS]),
-        is_whole=True,
-        num_duplicates=len(good) - len({content_digest(one) for one in good}),
-        most_characters=max(one.num_characters for one in good),
-        most_turns=max(len(one.messages) for one in good),
-    )
+@dataclass
+class Glancing:
+    """Gathers a glance, row by row. Every `_stride`-th row is in the sample; when that is full, every second one leaves it."""
+
+    _turns: Counter[int] = field(default_factory=Counter)
+    _roles: Counter[str] = field(default_factory=Counter)
+    _sample: list[str] = field(default_factory=list)
+    _stride: int = 1
+    _num_rows: int = 0
+
+    def add(self, one: Conversation) -> None:
+        """The next row."""
+        self._turns[len(one.messages)] += 1
+        self._roles.update({message.role for message in one.messages})
+        if self._num_rows % self._stride == 0:
+            self._sample.append(answer_language(one))
+            if len(self._sample) > MOST_SAMPLED:
+                del self._sample[1::2]
+                self._stride *= 2
+        self._num_rows += 1
+
+    def glance(self) -> Glance:
+        """What was gathered; the most frequent first, turns in their order."""
+        languages = Counter(self._sample)
+        return Glance(
+            dict(sorted(self._turns.items())),
+            dict(self._roles.most_common()),
+            dict(languages.most_common()),
+            len(self._sample),
+        )
 
 
-def _refusal(path: Path, problems: list[RowProblem], *, is_whole: bool) -> DataError:
-    if is_whole:
-        return nothing_to_train_on(path, problems, len(problems))
-    first = problems[0]
-    message = f"{path.name}: none of its first {len(problems)} rows can be used. Line {first.line}: {first.message}"
-    return DataError(message, first.fix)
+def answer_language(one: Conversation) -> str:
+    """The language of what is learnt of a row: its answers, or the text that nobody says."""
+    spoken: list[str] = []
+    room = MOST_CHARACTERS
+    for message in one.messages:
+        if message.role in ("assistant", TEXT) and room > 0:
+            spoken.append(message.content[:room])
+            room -= len(spoken[-1])
+    return language_of(" ".join(spoken))
 
 
-def _rounded(number: float) -> int:
-    """To the two digits that a beginning can tell."""
-    return int(float(f"{number:.1e}"))
-
-
-def _beginning(path: Path) -> tuple[list[RawRow | RowProblem], float]:
-    """The first rows, and about which share of the dataset they are; 1.0 for all of them."""
-    files, total = members(path), num_bytes(path)
-    # An array would be read whole before its first row is there.
-    large = [file for file in files if file.stat().st_size > MOST_CHARACTERS and kind_of(file).form == "values"]
-    if large:
-        return _first_values(large[0], total)
-    rows: list[RawRow | RowProblem] = []
-    news = (0, 0)  # rows read, and bytes of them
-
-    def told(done: int, _total: int) -> None:
-        nonlocal news
-        news = (len(rows), done)
-
-    size = 0
-    for raw in raw_rows(path, told):
-        if size >= MOST_CHARACTERS or len(rows) >= MOST_ROWS:
-            return rows, min(_share(files, total, rows, size, news), 0.99)
-        rows.append(raw)
-        size += len(json.dumps(raw.value)) if isinstance(raw, RawRow) else 0
-    return rows, 1.0
-
-
-def _share(files: list[Path], total: int, rows: list[RawRow | RowProblem], size: int, news: tuple[int, int]) -> float:
-    if all(file.suffix.lower() == ".parquet" for file in files):
-        return len(rows) / max(1, sum(map(num_parquet_rows, files)))
-    counted, done = news
-    return done / total * len(rows) / counted if counted and done else size / total
-
-
-def _first_values(path: Path, total: int) -> tuple[list[RawRow | RowProblem], float]:
-    """The first elements of an array; the last that was read is torn and left out."""
-    kind = kind_of(path)
-    with unpacked(path, kind.packing) as (file, packed):
-        text = codecs.getincrementaldecoder(kind.encoding)().decode(file.read(MOST_CHARACTERS))
-        done = packed.tell()
-    rows: list[RawRow | RowProblem] = [
-        raw for raw in value_rows(text.removeprefix("\ufeff")) if isinstance(raw, RawRow)
-    ]
-    return rows, min(done / total, 0.99)
+def turn_bins(turns: Mapping[int, int]) -> list[tuple[int, int, int]]:
+    """(fewest turns, most turns, rows) of bins that cover all rows: 1, 2, 3, 4, then 5 to 8, 9 to 16 and so on, without empty
+    ones at the ends."""
+    bins: dict[tuple[int, int], int] = {}
+    for number in range(1, min(max(turns, default=0), _ALONE) + 1):
+        bins[number, number] = 0
+    most = _ALONE
+    while most < max(turns, default=0):
+        bins[most + 1, 2 * most] = 0
+        most *= 2
+    for number, count in turns.items():
+        place = next(place for place in bins if place[0] <= number <= place[1])
+        bins[place] += count
+    found = [(*place, count) for place, count in bins.items()]
+    while found and not found[0][2]:
+        found.pop(0)
+    return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studio.data.canonical import canonical
-from studio.data.checks import EMAIL, MOJIBAKE
+from studio.data.checks import EMAIL, MOJIBAKE, without_secrets
 from studio.data.conversation import RawRow, RowError, RowProblem
 from studio.data.formats import PAIRS, Mapping, to_messages
 from studio.data.turns import ROLE_NAMES
@@ -232,6 +232,7 @@ _MENDS = (
     Mend("mojibake", "Put garbled letters right", _in_texts(unscrambled)),
     Mend("control", "Remove control characters", _in_texts(without_control)),
     Mend("trim", "Remove white space around texts", _in_texts(str.strip)),
+    Mend("secrets", "Replace likely secrets by words in brackets", _in_texts(without_secrets)),
     Mend("email", "Put [e-mail] in the place of e-mail addresses", _in_texts(lambda text: EMAIL.sub("[e-mail]", text))),
     Mend("numbers", "Take numbers for text where text belongs", _numbers_as_text),
     Mend("turns", "Join turns of the same speaker", _joined_turns),

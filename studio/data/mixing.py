@@ -11,7 +11,9 @@ from typing import Any
 from studio.data.canonical import canonical, to_line
 from studio.data.conversation import RowProblem
 from studio.data.formats import Mapping
-from studio.data.reading import raw_rows
+from studio.data.opening import num_bytes
+from studio.data.reading import Progress, raw_rows
+from studio.data.rows import judge
 from studio.errors import DataError
 
 MOST_WEIGHT = 100.0
@@ -29,7 +31,36 @@ class Part:
     problems: list[RowProblem] = field(default_factory=list)
 
 
-def mixed(parts: Sequence[Part], seed: int = 42) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class Weighed:
+    """What there is of a dataset to be mixed: its rows, those that can be used, and the characters of these."""
+
+    num_rows: int
+    num_good: int
+    num_characters: int
+
+
+def weigh(path: Path, mapping: Mapping | None = None, progress: Progress | None = None) -> Weighed:
+    """Count a dataset. Raises `DataError` if it cannot be read."""
+    num_rows = num_good = num_characters = 0
+    for raw in raw_rows(path, progress):
+        found = raw if isinstance(raw, RowProblem) else judge(raw, mapping)
+        num_rows += 1
+        if not isinstance(found, RowProblem):
+            num_good += 1
+            num_characters += found[1].num_characters
+    return Weighed(num_rows, num_good, num_characters)
+
+
+def shares(parts: Sequence[tuple[Weighed, float]]) -> list[tuple[int, float]]:
+    """For each dataset with its weight: about how many rows it gives (exactly, where the weight is whole), and its share of the
+    mixture's text, from 0 to 1."""
+    sizes = [one.num_characters * weight for one, weight in parts]
+    total = sum(sizes) or 1.0
+    return [(round(one.num_good * weight), size / total) for (one, weight), size in zip(parts, sizes, strict=True)]
+
+
+def mixed(parts: Sequence[Part], seed: int = 42, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
     """Rows in canonical form, part after part: training draws their order anyway.
 
     Which rows a weight that is not whole takes once more follows from their contents and the seed alone, so that a row added to
@@ -41,9 +72,10 @@ def mixed(parts: Sequence[Part], seed: int = 42) -> Iterator[dict[str, Any]]:
                 f"{part.path.name} cannot have the weight {part.weight:g}.",
                 f"Use one above 0, at most {MOST_WEIGHT:g}.",
             )
-    for part in parts:
+    sizes = [num_bytes(part.path) for part in parts]
+    for place, part in enumerate(parts):
         whole, rest = divmod(part.weight, 1)
-        for raw in raw_rows(part.path):
+        for raw in raw_rows(part.path, _shifted(progress, sum(sizes[:place]), sum(sizes))):
             value = raw if isinstance(raw, RowProblem) else canonical(raw, part.mapping)
             if isinstance(value, RowProblem):
                 part.problems.append(value)
@@ -53,6 +85,11 @@ def mixed(parts: Sequence[Part], seed: int = 42) -> Iterator[dict[str, Any]]:
             part.num_taken += times
             for _ in range(times):
                 yield value
+
+
+def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """The progress of one part among all."""
+    return (lambda done, _: progress(min(before + done, total), total)) if progress else None
 
 
 def _position(line: bytes, seed: int) -> float:

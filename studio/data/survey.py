@@ -74,15 +74,23 @@ def held_out(digests: Iterable[bytes], fraction: float, seed: int) -> NDArray[np
     The side follows from the row's content, or its group, and the seed alone: rows added later move no old ones, and duplicates
     stay together. If that leaves a side empty though there are two distinct rows, the nearest row changes sides.
     """
+    return held_at(positions(digests, seed), fraction)
+
+
+def positions(digests: Iterable[bytes], seed: int) -> NDArray[np.uint64]:
+    """Where each row stands on a line from 0 to 2**64, from the beginning of which rows are held out; by its `side_digest`."""
+    return np.fromiter((_position(digest, seed) for digest in digests), dtype=np.uint64)
+
+
+def held_at(keys: NDArray[np.uint64], fraction: float) -> NDArray[np.bool_]:
+    """`held_out` of rows whose `positions` are known: some milliseconds for a million of them."""
     assert 0 <= fraction < 1
-    keys = np.fromiter((_position(digest, seed) for digest in digests), dtype=np.uint64)
-    distinct = np.unique(keys)
-    if fraction == 0 or len(distinct) < 2:
+    if fraction == 0 or not len(keys) or keys.min() == keys.max():
         return np.zeros(len(keys), dtype=np.bool_)
     held: NDArray[np.bool_] = keys / 2.0**64 < fraction
     if not held.any():
-        held = keys == distinct[0]
-    held &= keys != distinct[-1]
+        held = keys == keys.min()
+    held &= keys != keys.max()
     return held
 
 

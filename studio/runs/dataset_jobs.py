@@ -7,23 +7,27 @@ window starts it: such work would hold the interpreter's lock for minutes.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from studio import files
 from studio.data.canonical import exported, write_rows
-from studio.data.conversation import RawRow, RowProblem
+from studio.data.conversation import RowProblem
 from studio.data.edits import Edit
 from studio.data.examine import Options, Pairs, Report, examine
 from studio.data.formats import Mapping
-from studio.data.mixing import Part, mixed
-from studio.data.opening import num_bytes
+from studio.data.glance import Glance
+from studio.data.mappings import recall
+from studio.data.mixing import Part, mixed, weigh
+from studio.data.opening import num_bytes, readable, sha256
 from studio.data.reading import raw_rows
 from studio.data.row_table import open_table
+from studio.data.searching import Query
 from studio.data.survey import Quantiles
 from studio.data.versions import VersionedSet
 from studio.errors import DataError, StudioError
@@ -51,11 +55,14 @@ class Survey:
     problem_counts: dict[str, int]
     warnings: tuple[RowProblem, ...]
     warning_counts: dict[str, int]
+    num_characters: int
     turns: Quantiles
     roles: dict[str, int]
+    glance: Glance
     pairs: dict[str, list[tuple[int, int]]]
     pair_counts: dict[str, int]
     num_compared: int
+    privacy: bool
 
     @classmethod
     def of(cls, report: Report) -> Survey:
@@ -69,11 +76,14 @@ class Survey:
             report.problem_counts,
             report.warnings[:MOST_TOLD],
             report.warning_counts,
+            report.num_characters,
             report.turns,
             report.roles,
+            report.glance,
             {name: each.first(MOST_TOLD) for name, each in pairs.items()},
             {name: each.count for name, each in pairs.items()},
             report.num_compared,
+            report.privacy,
         )
 
     def save(self, path: Path) -> None:
@@ -88,7 +98,9 @@ class Survey:
         for name in ("problems", "warnings"):
             told[name] = tuple(RowProblem(**one) for one in told[name])
         told["pairs"] = {name: [(row, earlier) for row, earlier in each] for name, each in told["pairs"].items()}
-        return cls(**{**told, "turns": Quantiles(**told["turns"])})
+        glance = Glance(**told["glance"])
+        glance = replace(glance, turns={int(number): count for number, count in glance.turns.items()})
+        return cls(**{**told, "turns": Quantiles(**told["turns"]), "glance": glance})
 
 
 def work(workspace: Workspace, folder: Path) -> int:
@@ -132,18 +144,17 @@ def _survey(workspace: Workspace, folder: Path, arguments: dict[str, Any], told:
     mapping = mapping_of(arguments["mapping"])
     report = examine(path, Options(**arguments["options"]), mapping, lambda done, total: told(LOOKING, done, total))
     Survey.of(report).save(folder / "survey.json")
-    return {"survey": str(folder / "survey.json")}
+    report.sides.save(folder / "sides.npy")
+    return {"survey": str(folder / "survey.json"), "sides": str(folder / "sides.npy")}
 
 
 def _search(_workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
-    """Numbers of the rows that hold all the words, in whatever case."""
-    words = arguments["words"].casefold().split()
+    """Numbers of the rows that hold all the words and are what else was asked for."""
+    query, mapping = Query.of(arguments["words"]), mapping_of(arguments["mapping"])
     found: list[int] = []
     path = Path(arguments["data"])
     for raw in raw_rows(path, lambda done, total: told("searching", done, total)):
-        text = json.dumps(raw.value, ensure_ascii=False) if isinstance(raw, RawRow) else raw.message
-        text = text.casefold()
-        if all(word in text for word in words):
+        if query.finds(raw, mapping):
             found.append(raw.row)
             if len(found) == MOST_FOUND:
                 break
@@ -165,24 +176,59 @@ def _edit(workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: 
     return {"version": version.number, **version.tally}
 
 
-def _export(_workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
-    out, paths = Path(arguments["out"]), [Path(path) for path in arguments["paths"]]
+def _export(workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
+    """Into the file `out`, or into a new set of the workspace that is called `name`."""
+    paths = [Path(path) for path in arguments["paths"]]
+    out = Path(arguments["out"]) if arguments["out"] else _free_set(workspace, arguments["name"])
     if out.exists():
         raise DataError(f"{out} exists already.", "Choose a name that does not exist yet.")
     mapping = mapping_of(arguments["mapping"])
     told("writing", 0, 1)
     needs_bytes = sum(map(num_bytes, paths))
     left_out: list[RowProblem] = []
-    if len(paths) == 1:
-        count = write_rows(out, exported(raw_rows(paths[0]), left_out, mapping), needs_bytes)
+    weights = arguments.get("weights") or [1.0] * len(paths)
+
+    def progress(done: int, total: int) -> None:
+        told("writing", done, total)
+
+    if weights == [1.0]:
+        count = write_rows(out, exported(raw_rows(paths[0], progress), left_out, mapping), needs_bytes)
     else:
-        parts = [Part(path, mapping=mapping if place == 0 else None) for place, path in enumerate(paths)]
-        count = write_rows(out, mixed(parts), needs_bytes)
+        parts = [
+            Part(path, weight, mapping if place == 0 else recall(workspace, sha256(path)))
+            for place, (path, weight) in enumerate(zip(paths, weights, strict=True))
+        ]
+        count = write_rows(out, mixed(parts, arguments.get("seed", 42), progress), needs_bytes)
         left_out = [problem for part in parts for problem in part.problems]
     return {"path": str(out), "num_rows": count, "num_left_out": len(left_out)}
 
 
-_WORK = {"survey": _survey, "search": _search, "mend": _mend, "edit": _edit, "export-rows": _export}
+def _free_set(workspace: Workspace, name: str) -> Path:
+    """A file that does not exist yet. Nobody else makes one meanwhile: there is one window to a workspace."""
+    stem, number = files.safe_name(name, "merged"), 1
+    path = workspace.merged / f"{stem}.jsonl"
+    while path.exists():
+        number += 1
+        path = workspace.merged / f"{stem}-{number}.jsonl"
+    return path
+
+
+def _weigh(workspace: Workspace, _folder: Path, arguments: dict[str, Any], told: _Told) -> dict[str, Any]:
+    path = Path(arguments["data"])
+    with readable(path):
+        mapping = recall(workspace, sha256(path))
+    found = weigh(path, mapping, lambda done, total: told("weighing", done, total))
+    return {"data": arguments["data"], **asdict(found)}
+
+
+_WORK = {
+    "survey": _survey,
+    "search": _search,
+    "mend": _mend,
+    "edit": _edit,
+    "export-rows": _export,
+    "weigh": _weigh,
+}
 KINDS = tuple(_WORK)
 
 if __name__ == "__main__":
@@ -190,5 +236,11 @@ if __name__ == "__main__":
 
     path, asker = Path(sys.argv[1]), int(sys.argv[2])
     die_with_parent(asker)
-    sign(path, asker)
-    sys.exit(work(Workspace.default(), path))
+    # Cancelled, it takes back what it has half written before it ends, and ends as one who was told to.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sign(path, asker)
+        sys.exit(work(Workspace.default(), path))
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)

@@ -39,7 +39,7 @@ def sweep(workspace: Workspace) -> list[Path]:
     # Files and run folders are written within seconds; bases and exports take longer, but are made by jobs alone.
     places = [workspace.root, workspace.recipes, workspace.runs]
     if len(idle) == len(_folders(workspace.jobs)):
-        places += [workspace.bases, workspace.exports]
+        places += [workspace.bases, workspace.exports, *_folders(workspace.datasets)]
     found += [path for place in places for path in files.leftovers(place) if is_old(path)]
     return [path for path in dict.fromkeys(found) if _removed(path)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
+from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.errors import ChangedError
@@ -326,12 +326,13 @@ def test_closing_waits_for_a_task_or_cancels_it(
     opened: Opened, qtbot: QtBot, button: str, cancelled: list[str]
 ) -> None:
     state = gathered()
-    job = JobView("k", "merge", "Merging pirate")
+    job = JobView("k", "merge", "Merging pirate", done=2, total=5)
     state.jobs["k"] = job
     window = opened(state)
     wishes: list[str] = []
     state.job_cancel_requested.connect(wishes.append)
     window.close()
+    assert any("Merging pirate: 40 %" in label.text() for label in question(window).findChildren(QLabel))
     qtbot.mouseClick(named(question(window), Button, button), Qt.MouseButton.LeftButton)
     assert wishes == cancelled
     assert window.isVisible()

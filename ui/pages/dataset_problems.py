@@ -19,6 +19,7 @@ from ui.widgets.messages import EmptyState, MessageBar
 from ui.widgets.numbers import format_int
 from ui.widgets.page import Card, Columns, ScrollColumn
 from ui.widgets.tables import ROLE_ROLE, Column, Index, Rows, TableView
+from ui.widgets.toggles import CheckBox
 
 RIGHT_WIDTH = 400
 KIND, ROW, LINE, WHERE, WHAT = range(5)
@@ -119,9 +120,10 @@ class MendsCard(Card):
 
 
 class ProblemsPanel(QWidget):
-    """The tab. `row_requested` carries the number of a row that is to be looked at."""
+    """The tab. `row_requested` carries the number of a row to be looked at, `privacy_chosen` whether to look for secrets."""
 
     row_requested = Signal(int)
+    privacy_chosen = Signal(bool)
 
     def __init__(self, *, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -129,6 +131,8 @@ class ProblemsPanel(QWidget):
         self._found: list[Finding] = []
         self.kinds = Choice(name=tr("Kind"))
         self.kinds.value_changed.connect(lambda _value: self._filter())
+        self.privacy = CheckBox(tr("Also look for secrets and e-mail addresses (on this computer)"))
+        self.privacy.value_changed.connect(self.privacy_chosen)
         self.mends = MendsCard()
         self._columns = Columns(self._build_left(), self.mends, RIGHT_WIDTH, sticky=False)
         layout = QVBoxLayout(self)
@@ -141,6 +145,7 @@ class ProblemsPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(theme.px(12))
         layout.addWidget(self.kinds)
+        layout.addWidget(self.privacy)
         layout.addWidget(self._build_table(), 1)
         layout.addWidget(self._build_remedy())
         return left
@@ -205,6 +210,11 @@ class ProblemsPanel(QWidget):
             options = [(kind, f"{kind_text(kind)} ({format_int(count)})") for kind, count in number.items()]
             everything = tr("All kinds ({0})").format(format_int(sum(number.values())))
             self.kinds.set_options([("", everything), *options], self.kinds.value() or "")
+        self._filter()
+
+    def show_kind(self, kind: str) -> None:
+        """List only what is of this kind."""
+        self.kinds.set_value(kind)
         self._filter()
 
     def _filter(self) -> None:

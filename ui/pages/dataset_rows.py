@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 from shiboken6 import isValid
 
 from studio.data.formats import Mapping
+from studio.data.sides import Split
 from ui import theme
 from ui.bridge import in_background
 from ui.dataset_view import DatasetView, RowLine, RowSource
@@ -25,7 +26,7 @@ from ui.widgets.numbers import format_int
 from ui.widgets.page import Card
 from ui.widgets.tables import ROLE_ROLE, Column, Index, Rows, TableView
 
-ROW, TURNS, ROLES, PROMPT, ANSWER, TOKENS = range(6)
+ROW, TURNS, ROLES, PROMPT, ANSWER, TOKENS, SIDE = range(7)
 BLOCK = 32  # rows that are fetched together
 MOST_BLOCKS, MOST_WANTED = 64, 3
 # Qt numbers pixels with 32 bits, and a row is 40 px high or more.
@@ -43,27 +44,34 @@ class RowsModel(Rows):
             Column(tr("Question"), stretch=True),
             Column(tr("Answer"), stretch=True),
             Column(tr("Tokens"), True),
+            Column(tr("Side")),
         ]
         super().__init__(columns, parent)
         self._source: RowSource | None = None
         self._mapping: Mapping | None = None
         self._numbers: Sequence[int] = ()
         self._lengths: Any = None
+        self._split: Split | None = None
         self._blocks: OrderedDict[int, list[RowLine]] = OrderedDict()
         self._wanted: list[int] = []
         self._fetching = -1
 
     def show_rows(
-        self, source: RowSource | None, mapping: Mapping | None, found: list[int] | None, lengths: Any
+        self,
+        source: RowSource | None,
+        mapping: Mapping | None,
+        found: list[int] | None,
+        lengths: Any,
+        split: Split | None = None,
     ) -> bool:
         """Show the rows of `source`, or those `found`; `lengths` as `studio.data.lengths` has them. Whether these are others than
         before."""
         numbers: Sequence[int] = range(len(source)) if source is not None else ()
         if found is not None:
             numbers = [number for number in found if number < len(numbers)]
-        if lengths is not self._lengths:
-            self._lengths = lengths
-            self.dataChanged.emit(self.index(0, TOKENS), self.index(max(self.rowCount() - 1, 0), TOKENS))
+        if lengths is not self._lengths or split is not self._split:
+            self._lengths, self._split = lengths, split
+            self.dataChanged.emit(self.index(0, TOKENS), self.index(max(self.rowCount() - 1, 0), SIDE))
         if (source, mapping) == (self._source, self._mapping) and numbers == self._numbers:
             return False
         self.beginResetModel()
@@ -103,8 +111,8 @@ class RowsModel(Rows):
         if role == Qt.ItemDataRole.ToolTipRole:
             where = tr("Row {0}, line {1}").format(format_int(line.row + 1), format_int(line.line))
             return plain_tip(where if column == ROW else self._text(index.row(), column, line))
-        if role == ROLE_ROLE and line.problem:
-            return "bad" if column == PROMPT else None
+        if role == ROLE_ROLE:
+            return "bad" if line.problem and column == PROMPT else self._side_role(index.row(), column)
         return None
 
     def _text(self, place: int, column: int, line: RowLine | None) -> str:
@@ -112,11 +120,23 @@ class RowsModel(Rows):
             return format_int(self.number(place) + 1)
         if column == TOKENS:
             return self._tokens(self.number(place))
+        if column == SIDE:
+            return self._side(self.number(place))
         if line is None:
             return "\u2026" if column == PROMPT else ""
         if line.problem:
             return line.problem if column == PROMPT else ""
         return {TURNS: str(line.num_turns), ROLES: line.roles, PROMPT: line.prompt, ANSWER: line.answer}[column]
+
+    def _side_role(self, place: int, column: int) -> str | None:
+        """What is held out stands out."""
+        if column != SIDE or self._split is None:
+            return None
+        return "atext" if self._split.is_held_out(self.number(place)) else "text3"
+
+    def _side(self, number: int) -> str:
+        is_held = self._split.is_held_out(number) if self._split is not None else None
+        return "" if is_held is None else tr("evaluation") if is_held else tr("training")
 
     def _tokens(self, number: int) -> str:
         if self._lengths is None:
@@ -159,7 +179,7 @@ class RowsModel(Rows):
         while len(self._blocks) > MOST_BLOCKS:
             self._blocks.popitem(last=False)
         first, last = block * BLOCK, min((block + 1) * BLOCK, self.rowCount()) - 1
-        self.dataChanged.emit(self.index(first, 0), self.index(last, TOKENS))
+        self.dataChanged.emit(self.index(first, 0), self.index(last, SIDE))
         self._fetch_next()
 
 
@@ -183,7 +203,7 @@ class RowsPanel(QWidget):
         self.table = TableView(tr("Rows"))
         self.table.setModel(self.model)
         header = self.table.horizontalHeader()
-        for column, width in ((ROW, 76), (TURNS, 60), (ROLES, 124), (TOKENS, 72)):
+        for column, width in ((ROW, 76), (TURNS, 60), (ROLES, 124), (TOKENS, 72), (SIDE, 92)):
             header.setSectionResizeMode(column, header.ResizeMode.Fixed)
             header.resizeSection(column, theme.px(width))
         self.table.setSelectionMode(TableView.SelectionMode.ExtendedSelection)
@@ -224,14 +244,16 @@ class RowsPanel(QWidget):
         for keys, button in (("Delete", self.bar.remove), ("Return", self.bar.edit), ("Enter", self.bar.edit)):
             add_key(keys, self.table, button)
 
-    def show_view(self, view: DatasetView) -> None:
-        """Show the rows that there are. Of another version of the same dataset one sees the same place."""
+    def show_view(self, view: DatasetView, split: Split | None = None) -> None:
+        """Show the rows that there are, each with its side of the split once that is known. Of another version of the same
+        dataset one sees the same place."""
         is_same = self._view is view
         place = self.table.verticalScrollBar().value() if is_same else 0
         self._view = view
-        if self.model.show_rows(view.rows, view.reading, view.found, view.lengths) and is_same:
+        if self.model.show_rows(view.rows, view.reading, view.found, view.lengths, split) and is_same:
             self.table.verticalScrollBar().setValue(place)
         self.table.setColumnHidden(TOKENS, view.lengths is None)
+        self.table.setColumnHidden(SIDE, split is None)
         self._stack.setCurrentIndex(1 if view.found is not None and not view.found else 0)
         self._note.setText(self._note_of(view))
         if view.wanted_row >= 0 and self.model.rowCount():
@@ -278,7 +300,7 @@ class RowsPanel(QWidget):
         if view.rows is None:
             return ""
         if view.found is not None:
-            return tr("{0} rows hold \u201c{1}\u201d.").format(format_int(len(view.found)), view.words)
+            return tr("{0} rows match \u201c{1}\u201d.").format(format_int(len(view.found)), view.words)
         if view.guess is not None:
             return tr("The first {0} rows; all of them when the columns are confirmed.").format(
                 format_int(len(view.rows))

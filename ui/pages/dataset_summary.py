@@ -105,8 +105,8 @@ class SummaryCard(Card):
             row.addWidget(choice, 1)
         return self._columns
 
-    def show_view(self, view: DatasetView) -> None:
-        """Show what is known."""
+    def show_view(self, view: DatasetView, num_leaks: int | None = None) -> None:
+        """Show what is known; `num_leaks` are those of the recipe's split, None if they are the survey's."""
         self._view = view
         self._name.setText(Path(view.path).name)
         self._place.setText(place_text(view))
@@ -116,10 +116,10 @@ class SummaryCard(Card):
         self._words.setText(busy_text(view))
         self._bar.setRange(0, view.total if view.total > 1 else 0)
         self._bar.setValue(view.done)
-        self._show_counts(view)
+        self._show_counts(view, num_leaks)
         self._show_message(view)
 
-    def _show_counts(self, view: DatasetView) -> None:
+    def _show_counts(self, view: DatasetView, num_leaks: int | None) -> None:
         found = view.survey
         if found is None:
             for tile in self.tiles.values():
@@ -133,7 +133,7 @@ class SummaryCard(Card):
         self.tiles["problems"].set_value(format_int(num_problems), role="bad" if num_problems else "text")
         self.tiles["warnings"].set_value(format_int(num_warnings), role="warn" if num_warnings else "text")
         for kind in ("repeats", "near", "conflicts", "leaks"):
-            count = found.pair_counts[kind]
+            count = num_leaks if kind == "leaks" and num_leaks is not None else found.pair_counts[kind]
             self.tiles[kind].set_value(format_int(count), role="warn" if count else "text")
 
     def _show_message(self, view: DatasetView) -> None:

@@ -41,6 +41,8 @@ KINDS = {
     "mojibake": "Garbled letters",
     "markup": "Markup in text",
     "huge": "Huge row",
+    "secret": "Likely secret",
+    "email": "E-mail address",
     "repeats": "Repeat",
     "near": "Near repeat",
     "conflicts": "Conflict",
@@ -63,10 +65,9 @@ _BUSY = {
     "editing": "Writing the new version",
     "measuring": "Counting tokens",
     "searching": "Searching",
-    "writing": "Writing the file",
 }
 # From what hurts training most to what is a matter of taste.
-MENDS = ("unusable", "repeats", NEAR, "mojibake", "control", "turns", "numbers", "trim", "email", "messages")
+MENDS = ("unusable", "repeats", NEAR, "mojibake", "control", "turns", "numbers", "secrets", "email", "trim", "messages")
 
 
 def tr(text: str) -> str:
@@ -192,6 +193,7 @@ def mend_effect(name: str, survey: Survey | None) -> tuple[str, int]:
         "mojibake": known.get("mojibake", 0),
         "control": known.get("control", 0),
         "turns": known.get("order", 0),
+        **({"secrets": known.get("secret", 0), "email": known.get("email", 0)} if survey.privacy else {}),
     }.get(name, -1)
     if num_rows < 0:
         return tr("wherever it applies"), -1

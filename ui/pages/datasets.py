@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,18 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QStackedWidget, Q
 
 from studio.memory.ladder import applied
 from studio.places import EXAMPLES
+from studio.recipe.fields import replaced
 from ui import theme
 from ui.choosing import choose_file, choose_folder
-from ui.dataset_view import DatasetView
+from ui.dataset_view import DatasetView, Export
 from ui.pages.dataset_editing import RowsEditing
+from ui.pages.dataset_glance import GlancePanel
 from ui.pages.dataset_lengths import LengthsPanel
 from ui.pages.dataset_mask import MaskCard
+from ui.pages.dataset_merge import MergeDialog
 from ui.pages.dataset_problems import ProblemsPanel
 from ui.pages.dataset_rows import RowsPanel
+from ui.pages.dataset_split import SplitPanel
 from ui.pages.dataset_summary import SummaryCard
 from ui.pages.dataset_words import counts, tr
 from ui.pages.dataset_writer import SetWriter
@@ -33,7 +37,7 @@ from ui.widgets.tabs import Tabs
 
 MASK_WIDTH = 480
 MOST_RECENT = 6
-# Datasets up to here are measured without being asked for it, as soon as their lengths are looked at.
+# Datasets up to here are measured, or parted anew, without being asked for it as soon as that is looked at.
 MEASURED_AT_ONCE_BYTES = 20_000_000
 _KINDS = "(*.jsonl *.json *.ndjson *.csv *.tsv *.parquet *.arrow *.txt *.md *.gz *.zst)"
 
@@ -45,6 +49,7 @@ class DatasetsPage(Page):
         super().__init__(tr("Datasets"), tr("See exactly what will be learnt, before it is."), parent=parent)
         self._state = state
         self._recent: list[str] = []
+        self._parted_for: tuple[str, int, str] | None = None
         self.setAcceptDrops(True)
         self._build_actions()
         self._stack = QStackedWidget()
@@ -68,8 +73,8 @@ class DatasetsPage(Page):
         self.export = Button(tr("Export"), icon="export")
         out = QMenu(self)
         out.setAccessibleName(tr("Export"))
-        out.addAction(tr("The good rows as JSON lines\u2026"), lambda: self._ask_where_to([]))
-        out.addAction(tr("Merged with another set\u2026"), self._ask_for_other)
+        out.addAction(tr("The good rows as JSON lines\u2026"), self._ask_where_to)
+        out.addAction(tr("Merge with other sets\u2026"), self.merge)
         self.export.setMenu(out)
         self.use = Button(tr("Train with this"), "primary", icon="play-circle")
         for button in (self.open_, self.export, self.use):
@@ -94,13 +99,21 @@ class DatasetsPage(Page):
 
     def _build_some(self) -> QWidget:
         self.summary = SummaryCard()
-        self.tabs = Tabs([("rows", tr("Rows")), ("problems", tr("Problems")), ("lengths", tr("Lengths"))])
+        names = {"rows": "Rows", "problems": "Problems", "glance": "Glance", "split": "Split", "lengths": "Lengths"}
+        self.tabs = Tabs([(key, tr(name)) for key, name in names.items()])
         self.rows, self.seen = RowsPanel(), MaskCard(self._state)
         some = QWidget()
         self.editing = RowsEditing(self._state, self.rows, self.seen, some)
         self._rows_columns = Columns(self.rows, self.editing.right, MASK_WIDTH, sticky=False)
-        self.problems, self.lengths = ProblemsPanel(), LengthsPanel(self._state)
-        self._panels = {"rows": self._rows_columns, "problems": self.problems, "lengths": self.lengths}
+        self.problems, self.glance = ProblemsPanel(), GlancePanel()
+        self.split, self.lengths = SplitPanel(self._state), LengthsPanel(self._state)
+        self._panels = {
+            "rows": self._rows_columns,
+            "problems": self.problems,
+            "glance": self.glance,
+            "split": self.split,
+            "lengths": self.lengths,
+        }
         self._inner = QStackedWidget()
         for panel in self._panels.values():
             self._inner.addWidget(panel)
@@ -130,7 +143,13 @@ class DatasetsPage(Page):
         mends.mend_requested.connect(lambda name: self._request("mend", [name]))
         mends.undo_requested.connect(lambda: self._request("undo"))
         mends.redo_requested.connect(lambda: self._request("redo"))
+        self.problems.privacy_chosen.connect(lambda wanted: self._request("privacy", wanted))
         self.problems.row_requested.connect(self._go_to_row)
+        self.glance.search_requested.connect(self._search_for)
+        self.split.search_requested.connect(self._search_for)
+        self.split.survey_requested.connect(lambda: self._request("survey"))
+        self.split.leaks_requested.connect(self._show_leaks)
+        self.split.setting_chosen.connect(self._set)
         self.lengths.measure_requested.connect(lambda: self._request("measure"))
         self.lengths.limit_chosen.connect(self._use_limit)
         self.narrow_changed.connect(self._take_width)
@@ -140,15 +159,17 @@ class DatasetsPage(Page):
 
     def _take_width(self, narrow: bool) -> None:
         self._rows_columns.set_narrow(narrow)
-        for panel in (self.rows, self.problems, self.lengths, self.writer):
+        for panel in (self.rows, self.problems, self.split, self.lengths, self.writer):
             panel.set_narrow(narrow)
 
     def view_settings(self) -> dict[str, Any]:
-        """The datasets opened last."""
-        return {"recent": self._recent}
+        """The datasets opened last, and whether secrets are looked for."""
+        return {"recent": self._recent, "privacy": self._state.privacy}
 
     def restore_view(self, settings: dict[str, Any]) -> None:
-        """Offer them again."""
+        """Offer them again, and look for what was looked for."""
+        if settings.get("privacy") is True:
+            self._request("privacy", True)
         found = settings.get("recent")
         self._recent = (
             [path for path in found if isinstance(path, str)][:MOST_RECENT] if isinstance(found, list) else []
@@ -165,9 +186,11 @@ class DatasetsPage(Page):
         if view is None:
             self._show_links()
             return
+        self._remember(view.path)
         self._show_actions(view)
         self.editing.show_view(view)
-        self.summary.show_view(view)
+        split = view.split(self._state.recipe)
+        self.summary.show_view(view, split.num_leaks if split is not None else None)
         number = sum(counts(view.survey).values()) if view.survey is not None else 0
         self.tabs.setTabText(1, tr("Problems ({0})").format(format_int(number)) if number else tr("Problems"))
         self._show_panel(view)
@@ -181,7 +204,7 @@ class DatasetsPage(Page):
         """Why it cannot be trained with yet."""
         if view.error:
             return tr("It cannot be read")
-        if view.version is None or view.busy in ("opening", "mending", "editing", "writing"):
+        if view.version is None or view.busy in ("opening", "mending", "editing"):
             return tr("One moment\u2026")
         if view.guess is not None:
             return tr("Confirm the columns")
@@ -193,15 +216,33 @@ class DatasetsPage(Page):
         """Only the tab that is looked at is kept up to date."""
         match self.tabs.value():
             case "rows":
-                self.rows.show_view(view)
+                self.rows.show_view(view, view.split(self._state.recipe))
                 self.seen.show_view(view)
             case "problems":
+                self.problems.privacy.set_value(self._state.privacy)
                 self.problems.show_view(view)
+            case "glance":
+                self.glance.show_view(view)
+            case "split":
+                self.split.show_view(view)
+                self._part_anew(view)
             case _:
                 self.lengths.show_view(view)
-                is_small = 0 < view.size_bytes <= MEASURED_AT_ONCE_BYTES
-                if is_small and view.survey is not None and not view.measured_for and self.lengths.measure.isEnabled():
+                if self._is_small(view) and not view.measured_for and self.lengths.measure.isEnabled():
                     self._request("measure")
+
+    def _part_anew(self, view: DatasetView) -> None:
+        """Where it takes a moment only, once for each column and seed: whoever cancels it has cancelled it."""
+        recipe = self._state.recipe
+        wanted = (view.path, recipe.training.seed, recipe.data.group_by)
+        if wanted != self._parted_for and self._is_small(view) and not view.busy and view.split(recipe) is None:
+            self._parted_for = wanted
+            self._request("survey")
+
+    @staticmethod
+    def _is_small(view: DatasetView) -> bool:
+        """Whether it is done at once what takes a look at every row."""
+        return view.survey is not None and 0 < view.size_bytes <= MEASURED_AT_ONCE_BYTES
 
     def _show_tab(self, key: str) -> None:
         self._inner.setCurrentWidget(self._panels[key])
@@ -229,9 +270,12 @@ class DatasetsPage(Page):
     def open_path(self, path: str) -> None:
         """Open a file or a folder."""
         self._is_writing = False
-        self._recent = [path, *(other for other in self._recent if other != path)][:MOST_RECENT]
         self.rows.words.set_value("")
         self._request("open", path)
+
+    def _remember(self, path: str) -> None:
+        if path not in self._recent[:1]:
+            self._recent = [path, *(other for other in self._recent if other != path)][:MOST_RECENT]
 
     def _confirm(self) -> None:
         view = self._state.dataset
@@ -250,6 +294,27 @@ class DatasetsPage(Page):
             self.rows.words.set_value("")
             self._request("search", "")
         self._request("show", number)
+
+    def _search_for(self, words: str) -> None:
+        self.tabs.set_value("rows")
+        self.rows.words.set_value(words)
+        self._request("search", words)
+
+    def _show_leaks(self) -> None:
+        view = self._state.dataset
+        if view is None or view.survey is None:
+            return
+        split = view.split(self._state.recipe)
+        if split is not None and view.survey.pair_counts["leaks"] != split.num_leaks and not view.busy:
+            self._request("survey")  # the list is of another fraction
+        self.tabs.set_value("problems")
+        self.problems.show_kind("leaks")
+
+    def _set(self, setting: str, value: object) -> None:
+        self._state.recipe_edited.emit(replaced(self._state.recipe, setting, value))
+        view = self._state.dataset
+        if view is not None and "side:" in view.words:
+            self._request("search", view.words)
 
     def _use_limit(self, limit: int) -> None:
         self._state.recipe_edited.emit(applied(self._state.recipe, "data.max_tokens", limit))
@@ -289,30 +354,32 @@ class DatasetsPage(Page):
             self._links.addWidget(_centred(link, row))
 
     def _ask_for_file(self) -> None:
-        choose_file(self, tr("Choose a dataset"), f"{tr('Datasets')} {_KINDS};;{tr('All files')} (*)", self.open_path)
+        choose_file(self, tr("Choose a dataset"), _kinds(), self.open_path)
 
     def _ask_for_folder(self) -> None:
         choose_folder(self, tr("Choose a folder with datasets"), self.open_path)
 
-    def _ask_for_other(self) -> None:
-        title = tr("Choose the set that is to be merged in")
-        choose_file(self, title, f"{tr('Datasets')} {_KINDS};;{tr('All files')} (*)", self._ask_where_to_merge)
+    def merge(self) -> None:
+        """Ask which sets are to become one with this."""
+        view = self._state.dataset
+        if view is not None:
+            dialog = MergeDialog(self._state, view, _kinds(), self)
+            dialog.weigh_requested.connect(lambda path: self._request("weigh", path))
+            dialog.export_requested.connect(lambda wanted: self._request("export", wanted))
+            dialog.open()
 
-    def _ask_where_to_merge(self, other: str) -> None:
-        self._ask_where_to([other])
-
-    def _ask_where_to(self, others: list[str]) -> None:
+    def _ask_where_to(self) -> None:
         dialog = QFileDialog(self, tr("Export the good rows as JSON lines"))
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         dialog.setDefaultSuffix("jsonl")
         dialog.setNameFilter(tr("JSON lines") + " (*.jsonl)")
-        dialog.fileSelected.connect(partial(self.export_to, others=others))
+        dialog.fileSelected.connect(self.export_to)
         dialog.finished.connect(dialog.deleteLater)
         dialog.open()
 
-    def export_to(self, path: str, others: Sequence[str] = ()) -> None:
-        """Write the good rows of the version in force, and those of `others`, to a new file."""
-        self._request("export", (path, list(others)))
+    def export_to(self, path: str) -> None:
+        """Write the good rows of the version in force to a new file."""
+        self._request("export", Export(path))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """A file or a folder of this computer may be dropped."""
@@ -325,6 +392,10 @@ class DatasetsPage(Page):
         if paths:
             event.acceptProposedAction()
             self.open_path(paths[0])
+
+
+def _kinds() -> str:
+    return f"{tr('Datasets')} {_KINDS};;{tr('All files')} (*)"
 
 
 def _name(path: str) -> str:

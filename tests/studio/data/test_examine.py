@@ -80,6 +80,8 @@ def test_secrets_are_told_only_if_asked_for_and_never_repeated(content: str, kin
     [found] = warnings(one, privacy=True)
     assert found.kind == kind
     assert content.split()[-1] not in found.message
+    call = Conversation((Message("assistant", "", json.dumps({"tool_calls": [content]})),), 0, 1)
+    assert [found.kind for found in warnings(call, privacy=True)] == [kind]
 
 
 def test_repeats_near_repeats_and_conflicts_each_with_the_earlier_row(tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def after(value: Any, *names: str) -> list[Any]:
         ("control", {"text": "a\x07\ufeffb\tc\nd\ud800"}, {"text": "ab\tc\nd"}),
         ("trim", chat(("user", " a\n")), chat(("user", "a"))),
         ("email", {"question": "to jack@example.org!"}, {"question": "to [e-mail]!"}),
+        ("secrets", {"text": "sk-" + "a" * 20 + " pwd = hunter22!"}, {"text": "[API key] pwd = [password]"}),
+        (
+            "secrets",
+            {"text": "a -----BEGIN PRIVATE " + "KEY-----\nMII=\n-----END PRIVATE KEY----- b"},
+            {"text": "a [private key] b"},
+        ),
+        ("secrets", {"text": "password: [password] PWD of the day"}, {"text": "password: [password] PWD of the day"}),
         ("numbers", {"question": 5, "id": 7, "answer": True}, {"question": "5", "id": 7, "answer": True}),
         ("numbers", chat(("user", 1.5)), chat(("user", "1.5"))),
         (

@@ -1,6 +1,8 @@
 """Long work on datasets: what a worker tells is what the core found, whatever text the rows hold."""
 
+import contextlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -95,9 +97,13 @@ def test_a_mend_makes_a_version_and_an_export_writes_it(workspace: Workspace, da
     assert events[-1].result["removed"] == {"unreadable": 1, "unusable": 1, "repeats": 1}
     version = VersionedSet(workspace, data).current
     out = tmp_path / "out.jsonl"
-    _, events = done(workspace, "export-rows", out=str(out), paths=[str(version.path), str(data)])
+    _, events = done(workspace, "export-rows", out=str(out), paths=[str(version.path), str(data)], weights=[1.0, 1.0])
     assert events[-1].result == {"path": str(out), "num_rows": 4 + 5, "num_left_out": 2}
     assert len(out.read_text().splitlines()) == 9
+    _, events = done(workspace, "export-rows", out="", name="a/b", paths=[str(data)], weights=[3.0])
+    assert events[-1].result == {"path": str(workspace.merged / "a-b.jsonl"), "num_rows": 15, "num_left_out": 2}
+    _, events = done(workspace, "weigh", data=str(data))
+    assert (events[-1].result["num_rows"], events[-1].result["num_good"]) == (7, 5)
     _, events = done(workspace, "export-rows", out=str(out), paths=[str(data)])
     assert "exists already" in events[-1].message
     assert data.read_bytes() == before
@@ -110,6 +116,23 @@ def test_the_worker_is_a_process_that_tells_why_it_fails(workspace: Workspace, t
     error = failure(job.read()[-1])
     assert isinstance(error, StudioError)
     assert "gone.jsonl" in error.message
+
+
+def test_what_is_cancelled_leaves_nothing_half_written(workspace: Workspace, tmp_path: Path) -> None:
+    path, out = tmp_path / "rows.jsonl", tmp_path / "out" / "mine.jsonl"
+    path.write_text(f"{row('a', 'b' * 9)}\n" * 300_000)
+    out.parent.mkdir()
+    job = start_job(workspace, "export-rows", {"out": str(out), "paths": [str(path)], "mapping": None})
+    while not files.leftovers(out.parent) and job.process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            job.process.wait(0.01)
+    assert files.leftovers(out.parent)
+    job.cancel()
+    job.process.wait()
+    assert not list(out.parent.iterdir())
+    last = job.read()[-1]
+    assert isinstance(last, e.Died)
+    assert last.signal == "SIGTERM"
 
 
 def test_a_row_to_be_shown_survives_the_file_it_is_asked_for_in(tmp_path: Path) -> None:

@@ -13,13 +13,17 @@ from PySide6.QtGui import QDropEvent
 from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
 
 from studio.data.conversation import RawRow
+from studio.data.rows import stream
+from studio.data.survey import split as parted
+from studio.data.versions import VersionedSet
 from studio.places import Workspace
 from studio.recipe.fields import replaced
 from tests.ui.test_form import choose
 from tests.ui.tokenizing_base import write_tokenizing_base
 from ui.conductor import Conductor
 from ui.dataset_view import RowSource
-from ui.pages.dataset_rows import ANSWER, BLOCK, PROMPT, RowsPanel
+from ui.pages.dataset_merge import MergeDialog
+from ui.pages.dataset_rows import ANSWER, BLOCK, PROMPT, SIDE, RowsPanel
 from ui.pages.dataset_words import percent
 from ui.pages.datasets import DatasetsPage
 from ui.state import AppState
@@ -214,6 +218,39 @@ def test_mends_are_undone_and_done_again_and_never_touch_the_file(bench: Bench) 
     assert path.read_bytes() == before
 
 
+def test_secrets_are_looked_for_if_wished_and_replaced_in_one_click(bench: Bench) -> None:
+    key = "sk-" + "abcdefghijklmnopqrstuv99"
+    bench.open(bench.write([*ROWS, {"question": f"My key is {key}, mail jack@example.org", "answer": "Hide it!"}]))
+    bench.page.tabs.set_value("problems")
+    problems = bench.page.problems
+    assert not {"secret", "email"} & bench.view.survey.warning_counts.keys()
+    bench.bot.mouseClick(problems.privacy, Qt.MouseButton.LeftButton)
+    bench.wait(lambda: bench.view.survey.privacy and not bench.view.busy)
+    told = [problems.model.index(row, 4).data() for row in range(problems.model.rowCount())]
+    assert any("an API key (sk-a\u202699)" in words for words in told)
+    assert any("(j\u2026@example.org)" in words for words in told)
+    assert not any(key in words or "jack" in words for words in told)
+    bench.press("Apply: Replace likely secrets by words in brackets")
+    bench.wait(lambda: bench.view.version.number == 1)
+    bench.settle()
+    assert set(bench.view.survey.warning_counts) == {"mojibake", "email"}
+    assert bench.page.view_settings()["privacy"] is True
+
+
+def test_a_mend_is_a_task_that_another_dataset_does_not_cut_short(bench: Bench) -> None:
+    path = bench.write(ROWS * 400)
+    bench.open(path)
+    bench.page.tabs.set_value("problems")
+    bench.press("Apply: Leave out rows that cannot be learnt")
+    assert [job.title for job in bench.state.live_jobs] == ["Writing a mended version of rows.jsonl"]
+    bench.page.open_path(str(bench.write(ROWS, "other.jsonl")))
+    bench.wait(lambda: not bench.state.live_jobs and bench.notices)
+    assert bench.notices == [("ok", "Rows: 0 changed, 400 left out. Your file is as it was.", "")]
+    assert VersionedSet(bench.workspace, path).current.number == 1
+    bench.settle()
+    assert bench.tile("rows") == "Rows: 5"
+
+
 def test_a_problem_leads_to_its_row(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.page.tabs.set_value("problems")
@@ -285,6 +322,47 @@ def test_search_shows_the_rows_that_hold_the_words(bench: Bench) -> None:
     assert rows.model.rowCount() == 5
 
 
+def test_a_bar_of_the_glance_shows_its_rows(bench: Bench) -> None:
+    bench.open(bench.write([*ROWS, {"text": "It was not the first time that this happened to me, and to you."}]))
+    bench.page.tabs.set_value("glance")
+    glance = bench.page.glance
+    assert [(bar.label, bar.figure) for bar in glance.turns.bars()] == [("1 turn", "1, 20 %"), ("2", "4, 80 %")]
+    assert [bar.label for bar in glance.languages.bars()] == ["Unknown", "English"]
+    bench.wait(lambda: all(bar.isVisible() for bar in glance.languages.findChildren(QAbstractButton)))
+    bench.press("English: 1, 20 %")
+    bench.wait(lambda: bench.view.found == [5])
+    assert bench.page.tabs.value() == "rows"
+    assert bench.page.rows.words.text() == "language:en"
+
+
+def test_the_split_of_the_recipe_is_shown_and_changed(bench: Bench) -> None:
+    rows = [{"question": f"q{n // 2}", "answer": f"a{n}", "customer": n // 10} for n in range(60)]
+    path = bench.write(rows)
+    bench.open(path)
+    bench.page.tabs.set_value("split")
+    split = bench.page.split
+    bench.bot.keyClick(split.slider, Qt.Key.Key_End)
+    assert bench.state.recipe.data.validation_fraction == 0.5
+    train, held = parted(list(stream(path)), 0.5, bench.state.recipe.training.seed)
+    assert split.held_out.accessibleName().startswith(f"Held out for evaluation: {len(held)}")
+    leaks = split.leaks.accessibleName()
+    assert "Given away: 0" not in leaks
+    assert "would be too good" in split.message.accessibleName()
+    bench.press("Show the evaluation rows")
+    assert bench.view.found == [one.row for one in held]
+    bench.page.rows.words.set_value("")
+    bench.state.dataset_requested.emit("search", "")
+    side = {one.row: name for several, name in ((train, "training"), (held, "evaluation")) for one in several}
+    assert [bench.cell(row, SIDE) for row in range(60)] == [side[row] for row in range(60)]
+    bench.page.tabs.set_value("split")
+    choose(split.group, "customer")
+    bench.wait(lambda: bench.view.split(bench.state.recipe) is not None and not bench.view.busy)
+    assert bench.state.recipe.data.group_by == "customer"
+    assert split.leaks.accessibleName() == "Given away: 0 rows"
+    held = parted(list(stream(path, group_by="customer")), 0.5, bench.state.recipe.training.seed)[1]
+    assert split.held_out.accessibleName().startswith(f"Held out for evaluation: {len(held)}")
+
+
 def test_a_survey_is_cancelled_and_the_rows_stay(bench: Bench) -> None:
     path = bench.folder / "many.jsonl"
     path.write_text((json.dumps(ROWS[1]) + "\n") * 150_000)
@@ -316,21 +394,42 @@ def test_a_dropped_file_is_opened_and_remembered(bench: Bench) -> None:
     bench.page.dropEvent(QDropEvent(QPointF(5, 5), copy, mime, left, none))
     bench.settle()
     assert bench.view.path == str(path)
-    assert bench.page.view_settings() == {"recent": [str(path)]}
+    assert bench.page.view_settings()["recent"] == [str(path)]
     bench.page.restore_view({"recent": [1, str(path)]})
-    assert bench.page.view_settings() == {"recent": [str(path)]}
+    assert bench.page.view_settings()["recent"] == [str(path)]
 
 
-def test_good_rows_are_exported_with_those_of_another_set(bench: Bench) -> None:
-    other = bench.write(ROWS[:1], "other.jsonl")
+def test_good_rows_are_exported(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     out = bench.folder / "out.jsonl"
-    bench.page.export_to(str(out), [str(other)])
+    bench.page.export_to(str(out))
     bench.wait(lambda: bench.notices)
-    kind, words, hint = bench.notices[-1]
-    assert (kind, hint) == ("ok", "1 could not be used and were left out.")
-    assert words == f"5 rows are now in {out}."
-    assert len(out.read_text().splitlines()) == 5
+    assert bench.notices == [("ok", f"4 rows are now in {out}.", "1 could not be used and were left out.")]
+    assert len(out.read_text().splitlines()) == 4
+
+
+def test_sets_are_merged_by_their_weights_into_a_new_one_that_opens(bench: Bench) -> None:
+    other = bench.write([*ROWS[:2], {"question": "When?", "answer": "Now. " * 40}], "other.jsonl")
+    path = bench.write(ROWS)
+    bench.open(path)
+    bench.page.merge()
+    (dialog,) = bench.page.findChildren(MergeDialog)
+    assert dialog.open_new.text() == "Add a set"
+    for added in (other, bench.folder / "gone.jsonl"):
+        dialog.add_set(str(added))
+    bench.wait(lambda: None not in bench.view.weighed.values())
+    assert "gone.jsonl" in dialog.lines[2].note.text()
+    assert dialog.open_new.text() == "Take out the set in red"
+    dialog.lines[2].remove.click()
+    dialog.lines[1].weight.setText("2")
+    dialog.lines[1].weight.textEdited.emit("2")
+    assert [line.rows.text() for line in dialog.lines] == ["4", "6"]
+    assert dialog.total.text() == "10 rows come out"
+    bench.bot.mouseClick(dialog.open_new, Qt.MouseButton.LeftButton)
+    bench.wait(lambda: Path(bench.view.path).parent == bench.workspace.merged)
+    bench.settle()
+    assert bench.tile("good") == "Can be learnt: 10"
+    assert bench.page.view_settings()["recent"] == [bench.view.path, str(path)]
 
 
 class Million:
