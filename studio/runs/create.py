@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from studio import files
+from studio.data.hub_sets import source_of
 from studio.data.opening import num_bytes, sha256
 from studio.data.rows import read
 from studio.errors import AdapterError, ChangedError, DamagedError, RecipeError, StudioError
@@ -85,7 +86,7 @@ def _job(recipe: Recipe, device: str, base: Base, data: Path) -> dict[str, Any]:
         "recipe": to_dict(recipe),
         "device": device,
         "base": {"id": base.id, "path": str(base.path), "hub_id": base.hub_id, "revision": base.revision},
-        "data": {"path": str(data)},
+        "data": {"path": str(data), **({"source": source} if (source := source_of(data)) else {})},
         "inputs": inputs(base, data),
         "versions": versions(),
     }
