@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from studio.data.conversation import RawRow, RowProblem
 from studio.data.detection import SAMPLE_ROWS, Detection, detect_rows
 from studio.data.formats import Mapping
+from studio.data.hub_sets import source_of
 from studio.data.mappings import recall, remember
 from studio.data.opening import num_bytes
 from studio.data.reading import raw_rows
@@ -22,7 +23,8 @@ CANONICAL = "messages"  # the mend after which no mapping is needed
 
 @dataclass(frozen=True)
 class Opened:
-    """The first rows of a dataset, and what follows from them. `steps` names the mends that made the version."""
+    """The first rows of a dataset, and what follows from them. `steps` names the mends that made the version,
+    `origin` the set on the hub that it comes from, if any."""
 
     size_bytes: int
     first_rows: list[RawRow | RowProblem]
@@ -31,6 +33,7 @@ class Opened:
     version: Version | None = None
     can_redo: bool = False
     steps: tuple[str, ...] = ()
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def columns_of(rows: Sequence[RawRow | RowProblem]) -> tuple[str, ...]:
@@ -46,7 +49,7 @@ def first_look(path: Path) -> Opened:
     rows = list(islice(raw_rows(path), SAMPLE_ROWS))
     if not rows:
         raise DataError(f"{path.name} is empty.", "Choose a file with at least one row.")
-    return Opened(num_bytes(path), rows, detect_rows(rows))
+    return Opened(num_bytes(path), rows, detect_rows(rows), origin=source_of(path))
 
 
 def look_at_version(workspace: Workspace, path: Path) -> Opened:
@@ -61,7 +64,14 @@ def look_at_version(workspace: Workspace, path: Path) -> Opened:
     first = first_look(versions.current.path)
     mapping = None if CANONICAL in steps else recall(workspace, versions.fingerprint)
     return Opened(
-        first.size_bytes, first.first_rows, first.detection, mapping, versions.current, versions.can_redo, tuple(steps)
+        first.size_bytes,
+        first.first_rows,
+        first.detection,
+        mapping,
+        versions.current,
+        versions.can_redo,
+        tuple(steps),
+        first.origin,
     )
 
 

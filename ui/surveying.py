@@ -26,6 +26,7 @@ from studio.runs.jobs import failure
 from ui.bridge import in_background
 from ui.dataset_files import Opened, columns_of, first_look, look_at_version, remember_mapping, undone
 from ui.dataset_view import DatasetView, RowSource
+from ui.fetching import Fetching
 from ui.looking import Looking
 from ui.state import AppState
 from ui.training_thread import TrainingThread
@@ -59,6 +60,7 @@ class Surveying(QObject):
         self._workspace, self._state, self._thread = workspace, state, thread
         self._work: dict[str, _Work] = {}
         self._looking = Looking(workspace, state, thread, self)
+        self._fetching = Fetching(workspace, state, thread, self)
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
@@ -82,6 +84,7 @@ class Surveying(QObject):
         for key in self._work:
             self._thread.cancel_job(key)
         self._looking.close()
+        self._fetching.close()
         if self._state.dataset is not None and self._state.dataset.rows is not None:
             self._state.dataset.rows.close()
 
@@ -146,7 +149,7 @@ class Surveying(QObject):
         view.rows = RowSource(opened.first_rows, is_whole=False)
         view.size_bytes, view.detection, view.mapping = opened.size_bytes, opened.detection, opened.mapping
         view.version, view.can_redo, view.steps = opened.version, opened.can_redo, list(opened.steps)
-        view.columns = columns_of(opened.first_rows)
+        view.columns, view.origin = columns_of(opened.first_rows), opened.origin
         view.error = view.hint = ""
         self._changed()
 

@@ -28,6 +28,7 @@ from studio.data.versions import VersionedSet
 from studio.errors import DataError, StudioError
 from studio.places import Workspace
 from studio.runs import events as e
+from studio.runs import hub_jobs
 from studio.runs.processes import die_with_parent
 
 MOST_TOLD = 2_000
@@ -173,7 +174,14 @@ def _export(_workspace: Workspace, _folder: Path, arguments: dict[str, Any], tol
     return {"path": str(out), "num_rows": count, "num_left_out": len(left_out)}
 
 
-_WORK = {"survey": _survey, "search": _search, "mend": _mend, "export-rows": _export}
+_WORK = {
+    "survey": _survey,
+    "search": _search,
+    "mend": _mend,
+    "export-rows": _export,
+    "hub-look": hub_jobs.look,
+    "hub-fetch": hub_jobs.fetch,
+}
 KINDS = tuple(_WORK)
 
 if __name__ == "__main__":

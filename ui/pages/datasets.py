@@ -16,8 +16,10 @@ from studio.places import EXAMPLES
 from ui import theme
 from ui.choosing import choose_file, choose_folder
 from ui.dataset_view import DatasetView
+from ui.pages.dataset_hub import HubDialog
 from ui.pages.dataset_lengths import LengthsPanel
 from ui.pages.dataset_mask import MaskCard
+from ui.pages.dataset_paste import PasteDialog
 from ui.pages.dataset_problems import ProblemsPanel
 from ui.pages.dataset_rows import RowsPanel
 from ui.pages.dataset_summary import SummaryCard
@@ -235,6 +237,8 @@ class DatasetsPage(Page):
         self._menu.clear()
         self._menu.addAction(tr("A file\u2026"), self._ask_for_file)
         self._menu.addAction(tr("A folder\u2026"), self._ask_for_folder)
+        self._menu.addAction(tr("From the hub\u2026"), self.ask_hub)
+        self._menu.addAction(tr("Pasted rows\u2026"), self.ask_for_paste)
         if self._recent:
             self._menu.addSeparator()
         for path in self._recent:
@@ -247,7 +251,11 @@ class DatasetsPage(Page):
             widget = item.widget() if item is not None else None
             if widget is not None:
                 widget.deleteLater()
-        offered = [(tr("Choose a folder\u2026"), self._ask_for_folder)]
+        offered = [
+            (tr("Choose a folder\u2026"), self._ask_for_folder),
+            (tr("From the hub\u2026"), self.ask_hub),
+            (tr("Pasted rows\u2026"), self.ask_for_paste),
+        ]
         if self._recent:
             offered += [(_name(path), partial(self.open_path, path)) for path in self._recent]
         for text, act in offered:
@@ -261,6 +269,14 @@ class DatasetsPage(Page):
 
     def _ask_for_folder(self) -> None:
         choose_folder(self, tr("Choose a folder with datasets"), self.open_path)
+
+    def ask_hub(self) -> HubDialog:
+        """Ask for a set on the hub; it is opened once it is here."""
+        return HubDialog(self._state, self.open_path, self)
+
+    def ask_for_paste(self) -> PasteDialog:
+        """Ask for rows as text; they are opened as a file of their own."""
+        return PasteDialog(self._state, self.open_path, self)
 
     def _ask_for_other(self) -> None:
         title = tr("Choose the set that is to be merged in")

@@ -14,16 +14,13 @@ from studio.recipe.fields import replaced
 from studio.recipe.recipe import Recipe
 from studio.runs.create import create_run
 from tests.studio.cli.conftest import Overlay
-from tests.studio.data.hub_rows import CARD, NAME, talk
-from tests.studio.models.fake_hub import COMMIT, FakeHub, running
+from tests.studio.data.hub_rows import served
+from tests.studio.models.fake_hub import COMMIT, FakeHub
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "http_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    with running(FakeHub(models={NAME: talk()}, cards={NAME: CARD})) as made:
-        monkeypatch.setenv("HF_ENDPOINT", made.url)
+    with served(monkeypatch) as made:
         yield made
 
 

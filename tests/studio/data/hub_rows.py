@@ -3,9 +3,15 @@
 import gzip
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from random import Random
 from typing import Any
+
+import pytest
+
+from tests.studio.models.fake_hub import FakeHub, running
 
 NAME = "datasets/owner/talk"
 
@@ -50,7 +56,7 @@ def talk() -> dict[str, bytes]:
     }
 
 
-CARD = {
+CARD: dict[str, Any] = {
     "license": "apache-2.0",
     "configs": [
         {
@@ -62,3 +68,16 @@ CARD = {
     ],
     "dataset_info": [{"config_name": "short", "splits": [{"name": "train", "num_examples": 42}]}],
 }
+
+
+@contextmanager
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub with `talk`, which the environment names."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    with running(FakeHub(models={NAME: talk()}, cards={NAME: CARD})) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub

@@ -16,21 +16,15 @@ from studio.data.versions import VersionedSet
 from studio.errors import DamagedError, DataError, StudioError
 from studio.hub import HubError
 from studio.places import Workspace
-from tests.studio.data.hub_rows import CARD, NAME, lines, parquet, talk
-from tests.studio.models.fake_hub import COMMIT, CONVERTED_COMMIT, FakeHub, running
+from tests.studio.data.hub_rows import NAME, lines, parquet, served, talk
+from tests.studio.models.fake_hub import COMMIT, CONVERTED_COMMIT, FakeHub
 
 TALK = HubName("owner/talk")
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    with running(FakeHub(models={NAME: talk()}, cards={NAME: CARD})) as made:
-        monkeypatch.setenv("HF_ENDPOINT", made.url)
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with served(monkeypatch) as made:
         yield made
 
 
