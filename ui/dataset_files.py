@@ -9,8 +9,8 @@ from pathlib import Path
 
 from studio.data.conversation import RawRow, RowProblem
 from studio.data.detection import SAMPLE_ROWS, Detection, detect_rows
+from studio.data.fetched import source_of
 from studio.data.formats import Mapping
-from studio.data.hub_sets import source_of
 from studio.data.mappings import recall, remember
 from studio.data.opening import num_bytes
 from studio.data.reading import raw_rows

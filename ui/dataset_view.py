@@ -98,7 +98,7 @@ class DatasetView:
     path: str
     size_bytes: int = 0
     origin: dict[str, str] = field(default_factory=dict)
-    """The set on the hub that it was fetched from, as `studio.data.hub_sets` tells it; empty for other files."""
+    """The set on the hub that it was fetched from, as `studio.data.fetched` tells it; empty for other files."""
     busy: str = ""
     """What is going on: opening, unpacking, looking, mending, measuring, searching, writing; empty if nothing is."""
     done: int = 0

@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 
 from studio import files
+from studio.data.fetched import SOURCE, fetched, folder_of, note_source
 from studio.data.hub_layout import DEFAULT
-from studio.data.hub_sets import SOURCE, Choice, HubFile, HubName, choose, fetched, folder_of, look_up
+from studio.data.hub_sets import Choice, HubFile, HubName, choose, look_up
 from studio.errors import BusyError, DamagedError, DataError
 from studio.hub import DATASETS, Hub, HubError
 from studio.places import Workspace
@@ -135,7 +136,7 @@ def _settle(growing: Path, target: Path, place: str, choice: Choice) -> None:
             path = folder / place if len(choice.files) == 1 else files.inside(folder / place, file.path)
             path.parent.mkdir(parents=True, exist_ok=True)
             (growing / f"{number:05}").rename(path)
-        files.write_json(folder / SOURCE, {"path": place, "source": choice.source, "fetched": files.now()})
+        note_source(folder, place, choice)
 
 
 def _size(path: Path) -> int:

@@ -1,33 +1,27 @@
-"""Datasets on the Hugging Face hub by name: what a repository offers, and what of it has been fetched to this computer.
+"""Datasets on the Hugging Face hub by name, and what their repositories offer.
 
 Nothing of a repository is ever executed: a set that is made by a script is taken as the hub itself has converted it, or refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from studio import files
 from studio.data.hub_layout import DEFAULT, TRAIN, Layout, converted_layouts, layouts
-from studio.data.versions import HISTORY
-from studio.errors import DamagedError, DataError
+from studio.errors import DataError
 from studio.hub import DATASETS, Hub, HubError
-from studio.places import Workspace
 
 PREFIX = "hub:"
-SOURCE = "source.json"
 CONVERTED = "refs/convert/parquet"
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _ID = r"(?P<id>[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?)"
 _WORD = re.compile(rf"{_ID}(:(?P<subset>[^:@]+)(:(?P<split>[^:@]+))?)?(@(?P<revision>[A-Za-z0-9][\w./-]{{0,127}}))?")
 _ADDRESS = re.compile(
     rf"/datasets/{_ID}(/viewer/(?P<subset>[^/]+)(/(?P<split>[^/]+))?|/(tree|blob|resolve)/(?P<revision>[^/]+).*)?/?"
 )
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -166,6 +160,18 @@ def choose(offer: Offer, subset: str = "", split: str = "") -> Choice:
     return Choice(offer, usual[0].name, found)
 
 
+def goes_without_saying(choice: Choice) -> tuple[bool, bool]:
+    """Whether this is what is meant where no subset is named, and where no split is."""
+
+    def is_chosen(subset: str, split: str) -> bool:
+        try:
+            return choose(choice.offer, subset, split) == choice
+        except DataError:
+            return False
+
+    return is_chosen("", choice.split), is_chosen(choice.subset, "")
+
+
 def _which(what: str, given: str, hub_id: str, known: list[str]) -> DataError:
     told = f"{hub_id} has no {what} {given[:60]!r}." if given else f"{hub_id} has several {what}s."
     return DataError(told, f"Name one of these: {', '.join(known[:30])}{', ...' if len(known) > 30 else '.'}")
@@ -195,7 +201,7 @@ def _nothing_to_read(hub_id: str, paths: list[str]) -> DataError:
 
 
 def _commit(told: dict[str, Any], name: HubName) -> str:
-    if not _COMMIT.fullmatch(str(told.get("sha"))):
+    if not COMMIT.fullmatch(str(told.get("sha"))):
         raise DataError(f"The hub does not say which commit of {name.id} this is.", "Check HF_ENDPOINT.")
     return str(told["sha"])
 
@@ -224,58 +230,3 @@ def _num_rows(told: Any) -> dict[str, int]:
         for split in info.get("splits") or []
         if isinstance(split, dict) and isinstance(split.get("num_examples"), int)
     }
-
-
-# --- on this computer ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A set that is here: where its rows lie, and what `Choice.source` said."""
-
-    path: Path
-    source: dict[str, str]
-
-
-def folder_of(workspace: Workspace, choice: Choice) -> Path:
-    """Where this very split of this very commit is kept."""
-    told = "\n".join((choice.offer.id, choice.offer.files_revision, choice.subset, choice.split))
-    parent = workspace.fetched / files.safe_name(choice.offer.id.replace("/", "--"))
-    return parent / hashlib.sha256(told.encode()).hexdigest()[:12]
-
-
-def fetched(workspace: Workspace, name: HubName) -> list[Fetched]:
-    """What is here of what somebody asks for, the latest first. A branch is taken for whatever commit it was then."""
-    folder = workspace.fetched / files.safe_name(name.id.replace("/", "--"))
-    found = sorted(folder.glob(f"*/{SOURCE}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [one for path in found if (one := _read(path)) is not None and _is_meant(one.source, name)]
-
-
-def source_of(path: Path) -> dict[str, str]:
-    """Where a dataset comes from if it was fetched from the hub, or is a mended version of one that was; else empty."""
-    if (path.parent / HISTORY).is_file():
-        try:
-            path = Path(files.read_json(path.parent / HISTORY)["source"]["path"])
-        except (DamagedError, KeyError, TypeError):
-            return {}
-    found = _read(path.parent / SOURCE)
-    return found.source if found is not None and found.path == path else {}
-
-
-def _read(path: Path) -> Fetched | None:
-    try:
-        told = files.read_json(path)
-        found = Fetched(path.parent / told["path"], {str(key): str(value) for key, value in told["source"].items()})
-    except (OSError, DamagedError, KeyError, TypeError, AttributeError):
-        return None
-    return found if found.path.exists() else None
-
-
-def _is_meant(source: dict[str, str], name: HubName) -> bool:
-    is_commit = _COMMIT.fullmatch(name.revision) is not None
-    return (
-        source.get("hub_id") == name.id
-        and name.subset in ("", source.get("subset"))
-        and name.split in ("", source.get("split"))
-        and (name.revision or "main") == source.get("commit" if is_commit else "revision")
-    )

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from studio import files
-from studio.data.hub_sets import source_of
+from studio.data.fetched import source_of
 from studio.data.opening import num_bytes, sha256
 from studio.data.rows import read
 from studio.errors import AdapterError, ChangedError, DamagedError, RecipeError, StudioError

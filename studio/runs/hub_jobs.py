@@ -12,10 +12,11 @@ from typing import Any
 
 from studio import files
 from studio.data.conversation import RawRow, RowProblem
+from studio.data.fetched import SOURCE, fetched, folder_of
 from studio.data.hub_download import fetch_named
 from studio.data.hub_layout import TRAIN
 from studio.data.hub_preview import NUM_ROWS, first_rows
-from studio.data.hub_sets import SOURCE, Choice, HubName, Offer, choose, fetched, folder_of, look_up, parse
+from studio.data.hub_sets import Choice, HubName, Offer, choose, look_up, parse
 from studio.data.reading import raw_rows
 from studio.errors import DataError
 from studio.hub import HubError
@@ -64,7 +65,7 @@ def look(workspace: Workspace, folder: Path, arguments: dict[str, Any], _told: _
     try:
         found = _look(workspace, name, nearest(look_up(name), name))
     except HubError as error:
-        here = fetched(workspace, name) if error.is_connection else []
+        here = fetched(workspace, name, any_part=True) if error.is_connection else []
         if not here:
             raise
         rows = tuple(islice(raw_rows(here[0].path), NUM_ROWS))

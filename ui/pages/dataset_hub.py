@@ -220,6 +220,7 @@ def _facts(look: HubLook) -> str:
     """Licence, size and commit in one line."""
     source = look.source
     parts = [
+        "" if look.subsets else tr("subset {0}, split {1}").format(source["subset"], source["split"]),
         tr("Licence: {0}").format(source["licence"] or tr("not stated")),
         readable_bytes(look.num_bytes) if look.num_bytes else "",
         tr("{0} rows").format(format_int(look.num_rows)) if look.num_rows else "",

@@ -1,16 +1,16 @@
 """Datasets on the hub: names, what a repository offers, the first rows before anything is fetched, and the fetching itself."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from studio.data.conversation import RawRow
+from studio.data.fetched import source_of
 from studio.data.hub_download import fetch, fetch_named
 from studio.data.hub_layout import layouts
 from studio.data.hub_preview import NUM_ROWS, first_rows
-from studio.data.hub_sets import HubName, choose, look_up, parse, source_of
+from studio.data.hub_sets import HubName, choose, look_up, parse
 from studio.data.reading import raw_rows
 from studio.data.versions import VersionedSet
 from studio.errors import DamagedError, DataError, StudioError
@@ -60,7 +60,7 @@ def test_what_names_no_set_is_refused(text: str) -> None:
         ["data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv", "data/test_sft-00000-of-00001-ab.csv"],
         ["x/train/a.csv", "my-dev/b.csv", ".hidden/train/c.csv", "loose.csv"],
         ["train.csv", "sub/my_test.1.csv", "contest.csv", "__pycache__/train.csv"],
-        ["a/b/c.csv", "d.csv", "README.md"],
+        ["a/b/c.json", "d.json", "config.json"],
     ],
 )
 def test_splits_are_those_that_the_official_library_finds(paths: list[str], tmp_path: Path) -> None:
@@ -88,6 +88,27 @@ def test_what_a_repository_offers(hub: FakeHub) -> None:
     with pytest.raises(DataError, match="no subset 'tall'") as raised:
         choose(offer, "tall")
     assert "short, long" in raised.value.hint
+
+
+def test_the_official_library_reads_the_same_from_the_same_addresses(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    offer = look_up(TALK)
+    theirs = library.HfApi(endpoint=hub.url).dataset_info(
+        "owner/talk", revision="main", files_metadata=True, token=False
+    )
+    assert hub.heard[0][0].split("?")[0] == hub.heard[1][0].split("?")[0]
+    assert (theirs.sha, theirs.card_data.license) == (offer.commit, offer.licence)
+    assert {one.rfilename: (one.size, one.lfs.sha256 if one.lfs else one.blob_id) for one in theirs.siblings} == {
+        path: (file.num_bytes, file.sha256 or file.blob) for path, file in offer.files.items()
+    }
+    first_rows(choose(offer))
+    address = library.hf_hub_url(
+        "owner/talk", "train/a.jsonl.gz", repo_type="dataset", revision=COMMIT, endpoint=hub.url
+    )
+    assert address == hub.url + hub.heard[-1][0]
 
 
 @pytest.mark.parametrize(("subset", "split"), [("short", "train"), ("short", "test"), ("long", "train")])
@@ -123,8 +144,23 @@ def test_a_set_is_fetched_whole_with_its_source_and_found_again_offline(
     assert source_of(mended.path) == choice.source
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert fetch_named(workspace, TALK, lambda _: None) == path
-    with pytest.raises(DataError, match=r"not on this computer.*HF_HUB_OFFLINE"):
-        fetch_named(workspace, HubName("owner/talk", "long"), lambda _: None)
+    for absent in (
+        HubName("owner/talk", "long"),
+        HubName("owner/talk", split="test"),
+        HubName("owner/talk", revision="v2"),
+    ):
+        with pytest.raises(DataError, match=r"not on this computer.*HF_HUB_OFFLINE"):
+            fetch_named(workspace, absent, lambda _: None)
+
+
+def test_offline_another_split_is_not_taken_for_the_one_that_is_meant(
+    hub: FakeHub, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fetch(workspace, choose(look_up(TALK), "short", "test"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert fetch_named(workspace, HubName("owner/talk", split="test"), lambda _: None) == path
+    with pytest.raises(DataError, match="not on this computer"):
+        fetch_named(workspace, TALK, lambda _: None)
 
 
 def test_a_fetch_that_breaks_off_goes_on_where_it_was(hub: FakeHub, workspace: Workspace) -> None:
@@ -186,9 +222,11 @@ def test_refusals_are_told_in_plain_words(hub: FakeHub, refusal: tuple[int, str]
     assert raised.value.hint
 
 
-def test_a_name_from_the_hub_cannot_lead_out_of_its_folder(hub: FakeHub, workspace: Workspace) -> None:
-    choice = choose(look_up(TALK))
-    outside = {path: dataclasses.replace(file, path="../../../x.gz") for path, file in choice.offer.files.items()}
-    with pytest.raises(StudioError):
-        fetch(workspace, dataclasses.replace(choice, offer=dataclasses.replace(choice.offer, files=outside)))
-    assert not list(workspace.root.parent.glob("x.gz"))
+def test_a_name_from_the_hub_cannot_lead_out_of_its_folder(hub: FakeHub, workspace: Workspace, tmp_path: Path) -> None:
+    hub.cards.clear()
+    hub.models[NAME] = {"../../x.jsonl": lines(1), "a.jsonl": lines(1)}
+    assert [file.path for file in choose(look_up(TALK)).files] == ["a.jsonl"]
+    hub.models[NAME] = {f"{tmp_path}/x.jsonl": lines(1), f"{tmp_path}/y.jsonl": lines(1)}
+    with pytest.raises(StudioError, match="leads out of"):
+        fetch(workspace, choose(look_up(TALK)))
+    assert not list(tmp_path.glob("*.jsonl"))

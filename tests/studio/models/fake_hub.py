@@ -19,13 +19,16 @@ _LARGE_BYTES = 1000
 @dataclass
 class FakeHub:
     """`models`: id -> file -> content, of datasets too (`datasets/owner/name`). `cards`: what the hub has read from the README.
-    `converted`: what the hub itself has made of a dataset. `breaks_after`: a connection ends after so many bytes.
+    `converted`: what the hub itself has made of a dataset. `breaks_after`: a connection is lost after so many bytes.
+    `waits_after`: no more than so many come until `goes_on` is set.
     `refusals`: id -> status and error code. `heard`: (path, headers) of each request."""
 
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     converted: dict[str, dict[str, bytes]] = field(default_factory=dict)
     breaks_after: int = 0
+    waits_after: int = 0
+    goes_on: threading.Event = field(default_factory=threading.Event)
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     heard: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     knows_ranges: bool = True
@@ -97,13 +100,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(part)))
         self.send_header("X-Repo-Commit", COMMIT)
+        if 0 < self.hub.breaks_after < len(part):
+            # One chunk that promises more than comes: what a client sees when its connection is lost.
+            self.send_header("Transfer-Encoding", "chunked")
+            part = b"%x\r\n" % len(part) + part[: self.hub.breaks_after]
+        else:
+            self.send_header("Content-Length", str(len(part)))
         self.end_headers()
-        if self.hub.breaks_after:
-            part = part[: self.hub.breaks_after]
         try:
             for start in range(0, len(part), 1 << 14):
+                if 0 < self.hub.waits_after <= start:
+                    self.hub.goes_on.wait()
                 self.wfile.write(part[start : start + (1 << 14)])
                 self.hub.sent_bytes += len(part[start : start + (1 << 14)])
         except OSError:

@@ -94,6 +94,26 @@ def test_a_set_on_the_hub_is_looked_at_chosen_from_and_fetched(bench: Bench, hub
     again.reject()
 
 
+def test_a_download_is_stopped_and_goes_on_later(bench: Bench, hub: FakeHub) -> None:
+    hub.waits_after = 1_000_000
+    dialog = bench.page.ask_hub()
+    dialog.name.setText("owner/talk:long")
+    dialog.look.click()
+    bench.wait(lambda: bench.state.source.look is not None)
+    dialog.take.click()
+    bench.wait(lambda: bench.state.source.done > 500_000)
+    assert "MB" in texts(dialog)
+    dialog.stop.click()
+    assert dialog.take.isEnabled()
+    bench.wait(lambda: not bench.conductor.thread_._jobs)
+    hub.goes_on.set()
+    hub.heard.clear()
+    dialog.take.click()
+    bench.wait(lambda: bench.state.dataset is not None)
+    ranges = [headers.get("Range") for path, headers in hub.heard if path.endswith(".parquet")]
+    assert ranges[0] not in (None, "bytes=0-")
+
+
 def test_what_the_hub_refuses_is_told_in_the_dialog(bench: Bench, hub: FakeHub) -> None:
     hub.refusals[NAME] = (403, "GatedRepo")
     dialog = bench.page.ask_hub()
