@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import Path
@@ -83,16 +83,13 @@ class Hub:
         Raises `HubError`.
         """
         headers = {"Range": f"bytes={start}-{start + max_bytes - 1}"} if only_begin else {}
-        with self._opened(self._address(hub_id, revision, file), headers, (hub_id, revision, file)) as (
-            response,
-            commit,
-        ):
+        with self._opened_file(hub_id, revision, file, headers) as (response, commit):
             return replace(_read(response, hub_id, file, max_bytes, start, only_begin), commit=commit)
 
     def chunks(self, hub_id: str, revision: str, file: str, start: int) -> Iterator[bytes]:
         """The file from byte `start` on, piece by piece, until the server ends. Raises `HubError`."""
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._opened(self._address(hub_id, revision, file), headers, (hub_id, revision, file)) as (response, _):
+        with self._opened_file(hub_id, revision, file, headers) as (response, _):
             ahead = start if response.status != 206 else 0  # a server that knows no ranges begins at the beginning
             while chunk := response.read(_CHUNK_BYTES):
                 if len(chunk) > ahead:
@@ -108,6 +105,12 @@ class Hub:
         if not isinstance(told, dict):
             raise HubError(f"{self.endpoint} does not answer as a hub does.", "Check HF_ENDPOINT.")
         return told
+
+    def _opened_file(
+        self, hub_id: str, revision: str, file: str, headers: dict[str, str]
+    ) -> AbstractContextManager[tuple[http.client.HTTPResponse, str]]:
+        address = f"{self.endpoint}/{quote(hub_id)}/resolve/{quote(revision, safe='')}/{quote(file)}"
+        return self._opened(address, headers, (hub_id, revision, file))
 
     @contextmanager
     def _opened(
@@ -134,9 +137,6 @@ class Hub:
                 raise _refused(error, *what) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _unreachable(self.endpoint) from error
-
-    def _address(self, hub_id: str, revision: str, file: str) -> str:
-        return f"{self.endpoint}/{quote(hub_id)}/resolve/{quote(revision, safe='')}/{quote(file)}"
 
 
 def _read(

@@ -9,6 +9,7 @@ import pytest
 
 from studio.cli.data_source import with_rows_here
 from studio.cli.output import Output
+from studio.library.provenance import card
 from studio.places import Workspace
 from studio.recipe.fields import replaced
 from studio.recipe.recipe import Recipe
@@ -46,6 +47,7 @@ def test_a_recipe_may_name_a_set_on_the_hub_and_its_run_says_where_the_rows_come
     run = create_run(workspace, here, device="cpu")
     source = json.loads((run.path / "job.json").read_text())["data"]["source"]
     assert (source["hub_id"], source["commit"], source["licence"]) == ("owner/talk", COMMIT, "apache-2.0")
+    assert '\ndatasets: ["owner/talk"]\n' in card(run)
 
 
 def test_pasted_rows_are_read_from_the_standard_input(
