@@ -110,6 +110,22 @@ def _ends_in_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
+@contextlib.contextmanager
+def grown_file(path: Path, *, needs_bytes: int = 0) -> Iterator[IO[bytes]]:
+    """Go on with `path` at its end, for what may be broken off and taken up again; flushed on leaving, in whatever way.
+
+    Raises `DiskFullError`, which tells of `needs_bytes`.
+    """
+    with full_disk_named(path.parent, needs_bytes):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            try:
+                yield file
+            finally:
+                file.flush()
+                os.fsync(file.fileno())
+
+
 def copy(source: Path, target: Path) -> None:
     """Make `target`, which must not exist yet, the same file, flushed to the disk. Raises `DiskFullError`."""
     with full_disk_named(target.parent, source.stat().st_size):

@@ -106,6 +106,16 @@ class Workspace:
         return self.datasets / "merged"
 
     @property
+    def fetched(self) -> Path:
+        """Datasets from the Hugging Face hub, each with a note of where it comes from."""
+        return self.datasets / "hub"
+
+    @property
+    def pasted(self) -> Path:
+        """Rows that were pasted, one file for each paste."""
+        return self.datasets / "pasted"
+
+    @property
     def mappings(self) -> Path:
         """Which columns are question and answer in datasets whose names do not tell, by their hash."""
         return self.datasets / ".mappings"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from studio.data.conversation import RawRow, RowProblem
 from studio.data.detection import SAMPLE_ROWS, Detection, detect_rows
 from studio.data.edits import BY_HAND
+from studio.data.fetched import source_of
 from studio.data.formats import Mapping
 from studio.data.mappings import recall, remember
 from studio.data.opening import num_bytes, sha256
@@ -23,7 +24,8 @@ from studio.places import Workspace
 @dataclass(frozen=True)
 class Opened:
     """The first rows of a dataset, and what follows from them. `steps` names the mends that made the version, `num_edited` counts
-    the rows that were replaced, removed and put in by hand. `table` has all its rows, where they were asked for."""
+    the rows that were replaced, removed and put in by hand. `table` has all its rows, where they were asked for. `origin` is the
+    set on the hub that it comes from, if any."""
 
     size_bytes: int
     first_rows: list[RawRow | RowProblem]
@@ -34,6 +36,7 @@ class Opened:
     steps: tuple[str, ...] = ()
     num_edited: tuple[int, int, int] = (0, 0, 0)
     table: RowTable | None = None
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def columns_of(rows: Sequence[RawRow | RowProblem]) -> tuple[str, ...]:
@@ -49,7 +52,7 @@ def first_look(path: Path) -> Opened:
     rows = list(islice(raw_rows(path), SAMPLE_ROWS))
     if not rows:
         raise DataError(f"{path.name} is empty.", "Choose a file with at least one row.")
-    return Opened(num_bytes(path), rows, detect_rows(rows))
+    return Opened(num_bytes(path), rows, detect_rows(rows), origin=source_of(path))
 
 
 def look_at_version(workspace: Workspace, path: Path, *, whole: bool = False) -> Opened:
@@ -63,6 +66,7 @@ def look_at_version(workspace: Workspace, path: Path, *, whole: bool = False) ->
     return replace(
         first,
         mapping=mapping,
+        origin=source_of(path),
         version=versions.current,
         can_redo=versions.can_redo,
         steps=tuple(steps),

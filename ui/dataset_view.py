@@ -120,6 +120,8 @@ class DatasetView:
 
     path: str
     size_bytes: int = 0
+    origin: dict[str, str] = field(default_factory=dict)
+    """The set on the hub that it was fetched from, as `studio.data.fetched` tells it; empty for other files."""
     busy: str = ""
     """What is going on: opening, unpacking, looking, mending, editing, measuring, searching; empty if nothing is."""
     done: int = 0

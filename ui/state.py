@@ -25,6 +25,7 @@ from studio.runs.watchdog import Silence
 from ui.dataset_view import DatasetView, WritingView
 from ui.fit_view import FitTestView
 from ui.queue_view import QueueView
+from ui.source_view import SourceView
 
 
 @dataclass
@@ -133,12 +134,16 @@ class AppState(QObject):
     """What is known of the dataset that is looked at."""
     writing_changed = Signal()
     """What is kept of the set that is written by hand, or which sets there are."""
+    source_changed = Signal()
+    """What is known of a set on the hub, or of rows that were pasted."""
 
     # --- wishes ----------------------------------------------------------------------------------------------------
     writing_requested = Signal(str, object)
     """(verb, value): what to do with the set that is written by hand; `ui.writing` has the verbs."""
     dataset_requested = Signal(str, object)
     """(verb, value): what to do with the dataset that is looked at; `ui.surveying` has the verbs."""
+    source_requested = Signal(str, object)
+    """(verb, value): look for rows on the hub, fetch them, or keep what was pasted; `ui.fetching` has the verbs."""
     recipe_edited = Signal(object)
     """Recipe: the form has a new one."""
     train_requested = Signal()
@@ -207,6 +212,7 @@ class AppState(QObject):
         """What keeps the recipe from being trained, each with its field and remedy."""
         self.data = DataView("")
         self.dataset: DatasetView | None = None  # the one that is looked at on the Datasets page
+        self.source = SourceView()  # where other rows might come from
         self.facts: ModelFacts | None = None
         """Of the recipe's base; None while there is none of that name on this computer."""
         self.budget: Budget | None = None
@@ -227,8 +233,7 @@ class AppState(QObject):
         """The card that the estimate is held against: the real one, else the one the user picked."""
         self.correction: Correction | None = None
         """What earlier runs on this card have taught; it is part of the budget."""
-        self._other_bytes = 0
-        self.disk_free_bytes = 0
+        self._other_bytes = self.disk_free_bytes = 0
         self.engine = "off"  # or starting, ready, gone
         self.jobs: dict[str, JobView] = {}
         self.is_gathered = False

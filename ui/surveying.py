@@ -38,6 +38,7 @@ from ui.dataset_files import (
 )
 from ui.dataset_view import DatasetView, RowSource
 from ui.exporting import Exporting
+from ui.fetching import Fetching
 from ui.looking import Looking
 from ui.state import AppState
 from ui.training_thread import TrainingThread
@@ -77,6 +78,7 @@ class Surveying(QObject):
         self._looking = Looking(workspace, state, thread, self)
         self._writing = Writing(workspace, state, self)
         self._exporting = Exporting(state, thread, self)
+        self._fetching = Fetching(workspace, state, thread, self)
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
@@ -105,6 +107,7 @@ class Surveying(QObject):
         self._looking.close()
         self._writing.close()
         self._exporting.close()
+        self._fetching.close()
         if self._state.dataset is not None and self._state.dataset.rows is not None:
             self._state.dataset.rows.close()
 
@@ -189,7 +192,7 @@ class Surveying(QObject):
         view.size_bytes, view.detection, view.mapping = opened.size_bytes, opened.detection, opened.mapping
         view.version, view.can_redo, view.steps = opened.version, opened.can_redo, list(opened.steps)
         view.num_edited = opened.num_edited
-        view.columns = columns_of(opened.first_rows)
+        view.columns, view.origin = columns_of(opened.first_rows), opened.origin
         view.error = view.hint = ""
         self._changed()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.cli.data_edits import add_edits, edit, is_edit
+from studio.cli.data_source import add_hub_options, hub_name, local_path, show_preview
 from studio.cli.data_text import mended_text, report_text, shown_text, tokens_text
 from studio.cli.follow import follow_job
 from studio.cli.output import Output
@@ -54,9 +55,10 @@ def register(commands: Commands) -> None:
     data.add_argument(
         "file",
         metavar="FILE",
-        type=Path,
-        help="JSON, CSV, TSV, Parquet, Arrow, text or Markdown, packed or not, or a folder",
+        help="JSON, CSV, TSV, Parquet, Arrow, text or Markdown, packed or not, or a folder; hub:OWNER/NAME, which is fetched; "
+        "- for rows that are pasted",
     )
+    add_hub_options(data)
     data.add_argument("--base", metavar="B", help="the base that is to learn from it")
     data.add_argument(
         "--max-tokens", type=whole_number(16, _MOST_TOKENS), default=Recipe().data.max_tokens, metavar="N",
@@ -95,7 +97,11 @@ def register(commands: Commands) -> None:
 
 def run(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
     """Do what the options say, one thing at a time."""
-    source = options.file.expanduser()
+    name = hub_name(options.file, options.subset, options.split, options.revision)
+    if options.preview:
+        show_preview(name, output)
+        return
+    source = options.file = local_path(options.file, output, workspace, name)
     with readable(source):
         fingerprint = sha256(source)
     mapping = mapping_of(options.map) if options.map else recall(workspace, fingerprint)

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from studio.cli.data_source import with_rows_here
 from studio.cli.follow import POLL_SECONDS, InternalError, Interrupts, engine_for
 from studio.cli.output import Output, table
 from studio.cli.parser import Commands, add_command
@@ -45,7 +46,7 @@ def register(commands: Commands) -> None:
 
 def fit_test(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
     """Do the test and print its answer. That it does not fit is an answer too."""
-    recipe = load(options.recipe)
+    recipe = with_rows_here(load(options.recipe), output, workspace)
     wish = fit_test_of(workspace, recipe, recipe_folder=options.recipe.resolve().parent)
     with engine_for(workspace, choose_device(options.device)) as engine:
         refuse_busy(engine, workspace)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.cli.data_source import with_rows_here
 from studio.cli.output import Output, table
 from studio.cli.parser import Commands, UsageError, add_command, whole_number
 from studio.errors import DamagedError, NotFoundError, StudioError
@@ -127,7 +128,7 @@ def add(options: argparse.Namespace, output: Output, workspace: Workspace) -> No
     """Create a run that waits, or line up one that stands still."""
     path = Path(options.what)
     if path.suffix == ".toml" or path.is_file():
-        recipe, folder = load(path), path.resolve().parent
+        recipe, folder = with_rows_here(load(path), output, workspace), path.resolve().parent
         device = choose_device(options.device)
         run = q.add(workspace, recipe, device=device, recipe_folder=folder, name=options.name)
     else:
@@ -142,7 +143,8 @@ def add(options: argparse.Namespace, output: Output, workspace: Workspace) -> No
 
 def edit(options: argparse.Namespace, output: Output, workspace: Workspace) -> None:
     """Put another recipe into a waiting run."""
-    recipe, folder = load(options.recipe), options.recipe.resolve().parent
+    recipe = with_rows_here(load(options.recipe), output, workspace)
+    folder = options.recipe.resolve().parent
     q.edit(workspace, _waiting(workspace, options.run_name), recipe, folder)
     show(options, output, workspace)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from studio.cli.changes import add_changes, changed
+from studio.cli.data_source import with_rows_here
 from studio.cli.follow import RELEASE_SECONDS, RunReporter, engine_for, follow_run, sent_home
 from studio.cli.output import Output
 from studio.cli.parser import ArgumentParser, Commands, UsageError, add_command, whole_number
@@ -90,6 +91,7 @@ def train(options: argparse.Namespace, output: Output, workspace: Workspace) -> 
         recipe = replaced(recipe, "data.path", str(options.data.expanduser().absolute()))
     device = resume_device(parent, options.device) if parent else choose_device(options.device)
     need_devices(workspace, device, options.processes)
+    recipe = with_rows_here(recipe, output, workspace)
     name = options.name or (parent.name if parent and folder is None else None)
     before = read_job(parent).chosen if parent else None
     run = create_run(workspace, recipe, device=device, recipe_folder=folder, name=name, origin=origin, before=before)

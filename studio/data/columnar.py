@@ -15,16 +15,24 @@ from studio.data.conversation import RawRow
 from studio.errors import DataError
 
 _BATCH_ROWS = 256
+_PAGE_BYTES = 1 << 18
 
 
-def parquet_rows(path: Path) -> Iterator[RawRow]:
-    """Rows of a Parquet file; lines are counted as if each row stood on one. Raises `DataError` if it is damaged."""
+def parquet_rows(path: Path, distant: IO[bytes] | None = None) -> Iterator[RawRow]:
+    """Rows of a Parquet file; lines are counted as if each row stood on one. Raises `DataError` if it is damaged.
+
+    The bytes come from `distant`, if it is given, and no more of them than the rows take that are asked for.
+    """
     arrow = _pyarrow(path)
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield from _rows(file.iter_batches(batch_size=_BATCH_ROWS))
+        with pyarrow.parquet.ParquetFile(distant or path, buffer_size=_PAGE_BYTES if distant else 0) as file:
+            # Asked for together, all row groups are read ahead: too much of a file that lies far away.
+            groups: list[Any] = [[group] for group in range(file.num_row_groups)] if distant else [None]
+            yield from _rows(
+                batch for group in groups for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=group)
+            )
     except (arrow.ArrowException, OSError) as error:
         raise _damaged(path, "Parquet") from error
 
@@ -40,11 +48,11 @@ def num_parquet_rows(path: Path) -> int:
         raise _damaged(path, "Parquet") from error
 
 
-def arrow_rows(path: Path) -> Iterator[RawRow]:
-    """Rows of an Arrow file or, as `datasets` writes them, of an Arrow stream. Raises `DataError` if it is damaged."""
+def arrow_rows(path: Path, distant: IO[bytes] | None = None) -> Iterator[RawRow]:
+    """Rows of an Arrow file or, as `datasets` writes them, of an Arrow stream; as `parquet_rows`, with the same error."""
     arrow = _pyarrow(path)
     try:
-        with arrow.memory_map(str(path)) as mapped:
+        with arrow.PythonFile(distant, "r") if distant else arrow.memory_map(str(path)) as mapped:
             is_file = mapped.read(6) == b"ARROW1"
             mapped.seek(0)
             if is_file:

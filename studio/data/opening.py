@@ -9,7 +9,7 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, cast
 
 from studio import files
@@ -37,7 +37,7 @@ _FOREIGN = {
     b"\x89PNG": "a picture",
     b"\x80\x04": "a pickle",
 }
-_START_BYTES = 1 << 16
+START_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ def _is_member(folder: Path, file: Path) -> bool:
     return not any(part.startswith(".") for part in parts) and unpacked_suffix(file) in SUFFIXES
 
 
-def unpacked_suffix(path: Path) -> str:
+def unpacked_suffix(path: PurePath) -> str:
     """`.jsonl` for `rows.jsonl` and `rows.jsonl.gz` alike."""
     suffix = path.suffix.lower()
-    return Path(path.stem).suffix.lower() if suffix in _PACKED else suffix
+    return PurePath(path.stem).suffix.lower() if suffix in _PACKED else suffix
 
 
 def num_bytes(path: Path) -> int:
@@ -118,13 +118,18 @@ def kind_of(path: Path) -> Kind:
     if not packing and (start.startswith(b"ARROW1") or _BY_SUFFIX.get(suffix) == "arrow"):
         return Kind("arrow")
     with unpacked(path, packing) as (stream, _):
-        start = stream.read(_START_BYTES)
-    encoding = _encoding(path, start)
-    form = _BY_SUFFIX.get(suffix) or _json_form(start.decode(encoding, errors="ignore"), suffix)
+        start = stream.read(START_BYTES)
+    form, encoding = form_of(path, start)
     if form in ("parquet", "arrow"):
         what = "is packed once more, which such a file cannot be" if packing else f"is no {form} file"
         raise DataError(f"{path.name} {what}.", "Unpack it, or export it again.")
     return Kind(form, encoding, packing, suffix)
+
+
+def form_of(path: Path, start: bytes) -> tuple[str, str]:
+    """Form and encoding of a file of that name that begins with these (unpacked) bytes. Raises `DataError` as `kind_of` does."""
+    encoding, suffix = _encoding(path, start), unpacked_suffix(path)
+    return _BY_SUFFIX.get(suffix) or _json_form(start.decode(encoding, errors="ignore"), suffix), encoding
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ however large the file. A JSON array has to be read whole.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,17 @@ from studio.data.columnar import arrow_rows, parquet_rows
 from studio.data.conversation import RawRow, RowProblem
 from studio.data.json_rows import json_lines, value_rows
 from studio.data.lines import lines
-from studio.data.opening import Kind, kind_of, members, num_bytes, readable, unpacked
+from studio.data.opening import (
+    START_BYTES,
+    Kind,
+    form_of,
+    kind_of,
+    members,
+    num_bytes,
+    readable,
+    unpacked,
+    unpacked_suffix,
+)
 from studio.data.table_rows import table_rows
 from studio.data.text_rows import text_rows
 from studio.errors import DataError
@@ -44,6 +55,14 @@ def raw_rows(path: Path, progress: Progress | None = None, fallback: str = "") -
             before += size
         if progress:
             progress(total, total)
+
+
+def rows_in(name: str, data: bytes) -> Iterator[RawRow | RowProblem]:
+    """The rows of a file called `name` that holds this text; no Parquet, no Arrow, not packed. Raises as `raw_rows` does."""
+    path = Path(name)
+    with readable(path):
+        form, encoding = form_of(path, data[:START_BYTES])
+        yield from _rows(path, io.BytesIO(data), Kind(form, encoding, "", unpacked_suffix(path)), "")
 
 
 def _news(progress: Progress | None, before: int, total: int) -> Callable[[int], None] | None:

@@ -40,6 +40,7 @@ def facts(run: RunFolder, step: int) -> dict[str, Any]:
             "name": Path(job["data"]["path"]).name,
             "sha256": job["inputs"]["dataset"],
             "mapping": job["data"].get("mapping"),
+            **job["data"].get("source", {}),
         },
         "template_sha256": job["inputs"]["chat template"],
         "recipe": recipe,
@@ -60,13 +61,15 @@ def facts(run: RunFolder, step: int) -> dict[str, Any]:
 def card(run: RunFolder) -> str:
     """The model card, with the front matter that hubs and tools read."""
     base, recipe = public_base(run), run.job["recipe"]
+    source = run.job["data"].get("source")
+    datasets = f"\ndatasets: [{json.dumps(source['hub_id'])}]" if source else ""
     # JSON strings are YAML strings: a name cannot break out of the front matter.
     return f"""---
 library_name: peft
 base_model: {json.dumps(base)}
 base_model_relation: adapter
 pipeline_tag: text-generation
-tags: [lora, qlora, sft]
+tags: [lora, qlora, sft]{datasets}
 ---
 
 # {run.name}

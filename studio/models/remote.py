@@ -21,11 +21,11 @@ from typing import Any
 
 from studio import files
 from studio.errors import BaseModelError, DamagedError
+from studio.hub import Hub, HubError
 from studio.models.bases import locate, refuse_foreign_code, refuse_other_tasks
 from studio.models.config import CONFIG, parse_config
 from studio.models.facts import ModelFacts, read_config
 from studio.models.headers import INDEX, LENGTH_BYTES, TensorInfo, parse_header, parse_index
-from studio.models.hub import Hub, HubError
 from studio.places import Workspace
 
 MAX_FETCHED_BYTES = 20_000_000
@@ -131,11 +131,9 @@ def fetch(workspace: Workspace, name: str, tell: Callable[[str], None] = lambda 
     try:
         found = _fetch(Hub.of_environment(), hub_id, revision)
     except HubError as error:
-        if known is None and error.is_connection:
-            message = f"{hub_id} is not on this computer, and the hub cannot be asked: {error.message}"
-            raise HubError(message, error.hint, is_connection=True) from error
         if known is None or not error.is_connection:
-            raise
+            why = f"{hub_id} is not on this computer, and the hub cannot be asked: " if error.is_connection else ""
+            raise BaseModelError(why + error.message, error.hint) from error
         tell(f"{error.message} What was fetched of {hub_id} before is used.")
         return known
     tell(

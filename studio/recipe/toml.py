@@ -72,6 +72,11 @@ def save(recipe: Recipe, path: Path) -> None:
 def resolve_data(path: str, recipe_folder: Path | None) -> Path:
     """Where the dataset of a recipe is: as it stands if absolute, else beside the recipe file, in the current folder, or
     among the examples that come with the studio. Raises `DataError` that names where it was looked for."""
+    if path.startswith("hub:"):
+        raise DataError(
+            f"{path[:120]} is on the hub, and its rows are not here.",
+            "Fetch it first: Datasets, Open, From the hub; or `overlay data` with its name.",
+        )
     wanted = Path(path).expanduser() if path.startswith("~/") else Path(path)
     if wanted.is_absolute():
         candidates = [wanted]

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from studio import files
 from studio.data.chosen import Chosen, choose
+from studio.data.fetched import source_of
 from studio.data.formats import Mapping
 from studio.data.mappings import recall
 from studio.data.opening import num_bytes, sha256
@@ -106,7 +107,12 @@ def _job(recipe: Recipe, device: str, base: Base, data: Chosen) -> dict[str, Any
 
 
 def _told(data: Chosen) -> dict[str, Any]:
-    return {"path": str(data.path), **({"mapping": asdict(data.mapping)} if data.mapping else {})}
+    told: dict[str, Any] = {"path": str(data.path)}
+    if data.mapping:
+        told["mapping"] = asdict(data.mapping)
+    if source := source_of(data.path):
+        told["source"] = source
+    return told
 
 
 def fit_test_of(workspace: Workspace, recipe: Recipe, *, recipe_folder: Path | None = None) -> TestFit:

@@ -33,6 +33,7 @@ from studio.data.versions import VersionedSet
 from studio.errors import DataError, StudioError
 from studio.places import Workspace
 from studio.runs import events as e
+from studio.runs import hub_jobs
 from studio.runs.processes import die_with_parent
 
 MOST_TOLD = 2_000
@@ -228,6 +229,8 @@ _WORK = {
     "edit": _edit,
     "export-rows": _export,
     "weigh": _weigh,
+    "hub-look": hub_jobs.look,
+    "hub-fetch": hub_jobs.fetch,
 }
 KINDS = tuple(_WORK)
 

@@ -171,9 +171,13 @@ def _short(label: str) -> str:
 
 
 def place_text(view: DatasetView) -> str:
-    """Where the dataset lies, and how large it is."""
+    """Where the dataset lies or comes from, and how large it is."""
     size = f"{readable_bytes(view.size_bytes)}, " if view.size_bytes else ""
-    return size + str(Path(view.path).parent)
+    if not view.origin:
+        return size + str(Path(view.path).parent)
+    licence = tr("Licence: {0}").format(view.origin.get("licence") or tr("not stated"))
+    where = tr("from the hub: {0} at {1}").format(view.origin.get("hub_id", ""), view.origin.get("commit", "")[:8])
+    return f"{size}{where}. {licence}"
 
 
 def mend_text(name: str) -> str:

@@ -19,9 +19,11 @@ from ui.choosing import choose_file, choose_folder
 from ui.dataset_view import DatasetView, Export
 from ui.pages.dataset_editing import RowsEditing
 from ui.pages.dataset_glance import GlancePanel
+from ui.pages.dataset_hub import HubDialog
 from ui.pages.dataset_lengths import LengthsPanel
 from ui.pages.dataset_mask import MaskCard
 from ui.pages.dataset_merge import MergeDialog
+from ui.pages.dataset_paste import PasteDialog
 from ui.pages.dataset_problems import ProblemsPanel
 from ui.pages.dataset_rows import RowsPanel
 from ui.pages.dataset_split import SplitPanel
@@ -325,6 +327,8 @@ class DatasetsPage(Page):
         self._menu.clear()
         self._menu.addAction(tr("A file\u2026"), self._ask_for_file)
         self._menu.addAction(tr("A folder\u2026"), self._ask_for_folder)
+        self._menu.addAction(tr("From the hub\u2026"), self.ask_hub)
+        self._menu.addAction(tr("Pasted rows\u2026"), self.ask_for_paste)
         self._menu.addAction(tr("New set\u2026"), partial(self._write, "new"))
         sets = self._state.writing.sets[:MOST_RECENT]
         if sets:
@@ -343,8 +347,12 @@ class DatasetsPage(Page):
             widget = item.widget() if item is not None else None
             if widget is not None:
                 widget.deleteLater()
-        offered: list[tuple[str, Callable[[], None]]] = [(tr("Choose a folder\u2026"), self._ask_for_folder)]
-        offered += [(tr("New set, written by hand\u2026"), partial(self._write, "new"))]
+        offered: list[tuple[str, Callable[[], object]]] = [
+            (tr("Choose a folder\u2026"), self._ask_for_folder),
+            (tr("From the hub\u2026"), self.ask_hub),
+            (tr("Pasted rows\u2026"), self.ask_for_paste),
+            (tr("New set, written by hand\u2026"), partial(self._write, "new")),
+        ]
         if self._recent:
             offered += [(_name(path), partial(self.open_path, path)) for path in self._recent]
         for text, act in offered:
@@ -358,6 +366,14 @@ class DatasetsPage(Page):
 
     def _ask_for_folder(self) -> None:
         choose_folder(self, tr("Choose a folder with datasets"), self.open_path)
+
+    def ask_hub(self) -> HubDialog:
+        """Ask for a set on the hub; it is opened once it is here."""
+        return HubDialog(self._state, self.open_path, self)
+
+    def ask_for_paste(self) -> PasteDialog:
+        """Ask for rows as text; they are opened as a file of their own."""
+        return PasteDialog(self._state, self.open_path, self)
 
     def merge(self) -> None:
         """Ask which sets are to become one with this."""

@@ -1,36 +1,42 @@
-"""Reading the first bytes of a file on the Hugging Face hub, with the standard library: bounded in bytes and in time.
+"""Reading files of the Hugging Face hub, whole or in part, with the standard library: bounded in bytes and in time.
 
 `huggingface_hub` reads the whole answer, even that of a server which ignores the range that was asked for: it might fetch
-weights. It also reads the environment but once, when it is imported.
+weights. It also reads the environment but once, when it is imported. Models are named by their id, datasets by `datasets/`
+and their id, as in the hub's own addresses.
 """
 
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
-from studio.errors import BaseModelError
+from studio.errors import StudioError
 
+DATASETS = "datasets/"
 _ENDPOINT = "https://huggingface.co"
 _TIMEOUT_SECONDS = 10.0
 _DEADLINE_SECONDS = 60.0
 _CHUNK_BYTES = 1 << 16
+_MAX_LISTING_BYTES = 64_000_000
 _TRUE = ("1", "ON", "YES", "TRUE")
 
 
-class HubError(BaseModelError):
+class HubError(StudioError):
     """The hub cannot be reached, or does not give the file.
 
-    `is_connection`: another time might give another answer. `is_missing_file`: the model is there and the file is not.
+    `is_connection`: another time might give another answer. `is_missing_file`: the repository is there and the file is not.
     """
 
     def __init__(self, message: str, hint: str, *, is_connection: bool = False, is_missing_file: bool = False) -> None:
@@ -76,31 +82,61 @@ class Hub:
 
         Raises `HubError`.
         """
+        headers = {"Range": f"bytes={start}-{start + max_bytes - 1}"} if only_begin else {}
+        with self._opened_file(hub_id, revision, file, headers) as (response, commit):
+            return replace(_read(response, hub_id, file, max_bytes, start, only_begin), commit=commit)
+
+    def chunks(self, hub_id: str, revision: str, file: str, start: int) -> Iterator[bytes]:
+        """The file from byte `start` on, piece by piece, until the server ends. Raises `HubError`."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with self._opened_file(hub_id, revision, file, headers) as (response, _):
+            ahead = start if response.status != 206 else 0  # a server that knows no ranges begins at the beginning
+            while chunk := response.read(_CHUNK_BYTES):
+                if len(chunk) > ahead:
+                    yield chunk[ahead:]
+                ahead = max(0, ahead - len(chunk))
+
+    def listing(self, hub_id: str, revision: str) -> dict[str, Any]:
+        """What the hub says of one revision: commit (`sha`), card, and name, size and sums of each file. Raises `HubError`."""
+        kind = "" if hub_id.startswith(DATASETS) else "models/"
+        address = f"{self.endpoint}/api/{kind}{quote(hub_id)}/revision/{quote(revision, safe='')}?blobs=true"
+        with self._opened(address, {}, (hub_id, revision, "")) as (response, _):
+            told = json.loads(_read(response, hub_id, "The list of files", _MAX_LISTING_BYTES, 0, False).content)
+        if not isinstance(told, dict):
+            raise HubError(f"{self.endpoint} does not answer as a hub does.", "Check HF_ENDPOINT.")
+        return told
+
+    def _opened_file(
+        self, hub_id: str, revision: str, file: str, headers: dict[str, str]
+    ) -> AbstractContextManager[tuple[http.client.HTTPResponse, str]]:
+        address = f"{self.endpoint}/{quote(hub_id)}/resolve/{quote(revision, safe='')}/{quote(file)}"
+        return self._opened(address, headers, (hub_id, revision, file))
+
+    @contextmanager
+    def _opened(
+        self, address: str, headers: dict[str, str], what: tuple[str, str, str]
+    ) -> Iterator[tuple[http.client.HTTPResponse, str]]:
+        """The answer of the hub, or of the server that it sends us to, and the commit that either names."""
         if self.is_offline:
             raise HubError(
                 "HF_HUB_OFFLINE forbids it.",
-                "Unset HF_HUB_OFFLINE, or choose a base that is here.",
+                "Unset HF_HUB_OFFLINE, or choose what is on this computer.",
                 is_connection=True,
             )
-        headers = {"Range": f"bytes={start}-{start + max_bytes - 1}"} if only_begin else {}
-        request = urllib.request.Request(self._address(hub_id, revision, file), headers=headers)
+        if urlsplit(self.endpoint).scheme not in ("http", "https"):
+            raise HubError(f"HF_ENDPOINT is no web address: {self.endpoint[:80]!r}.", "Unset it, or correct it.")
+        request = urllib.request.Request(address, headers=headers)
         if self.token:
             request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         redirects = _Redirects(self.token, self.endpoint)
         try:
             with _opener(redirects).open(request, timeout=self.timeout_seconds) as response:
-                answer = _read(response, hub_id, file, max_bytes, start, only_begin)
-                return replace(answer, commit=answer.commit or redirects.commit)
+                yield response, _commit(response.headers) or redirects.commit
         except urllib.error.HTTPError as error:
             with error:
-                raise _refused(error, hub_id, revision, file) from error
+                raise _refused(error, *what) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _unreachable(self.endpoint) from error
-
-    def _address(self, hub_id: str, revision: str, file: str) -> str:
-        if urlsplit(self.endpoint).scheme not in ("http", "https"):
-            raise HubError(f"HF_ENDPOINT is no web address: {self.endpoint[:80]!r}.", "Unset it, or correct it.")
-        return f"{self.endpoint}/{quote(hub_id)}/resolve/{quote(revision, safe='')}/{quote(file)}"
 
 
 def _read(
@@ -109,7 +145,7 @@ def _read(
     """Take no more than asked for, whatever the server sends, and give up on one that trickles."""
     deadline = time.monotonic() + _DEADLINE_SECONDS
     if start and response.status != 206:
-        raise HubError(f"The hub sends {file} of {hub_id} as a whole only.", "Download the model, then try again.")
+        raise HubError(f"The hub sends {file} of {hub_id} as a whole only.", "Download it as a whole, then try again.")
     wanted, content = max_bytes if only_begin else max_bytes + 1, b""
     while len(content) < wanted:
         chunk = response.read(min(_CHUNK_BYTES, wanted - len(content)))
@@ -119,8 +155,8 @@ def _read(
         if time.monotonic() > deadline:
             raise TimeoutError
     if len(content) > max_bytes:
-        raise HubError(f"{file} of {hub_id} is far too large.", "Choose another upload of this model.")
-    return Answer(content, _total_bytes(response, len(content)), _commit(response.headers))
+        raise HubError(f"{file} of {hub_id} is far too large.", "Choose another upload of it.")
+    return Answer(content, _total_bytes(response, len(content)), "")
 
 
 def _total_bytes(response: http.client.HTTPResponse, num_read: int) -> int:
@@ -177,27 +213,28 @@ def _opener(redirects: _Redirects) -> urllib.request.OpenerDirector:
 
 def _refused(error: urllib.error.HTTPError, hub_id: str, revision: str, file: str) -> HubError:
     """What the hub's own code says, else its status."""
-    code = error.headers.get("X-Error-Code", "")
+    code, name = error.headers.get("X-Error-Code", ""), hub_id.removeprefix(DATASETS)
+    what, is_first = ("dataset", not file) if hub_id != name else ("model", file.endswith("config.json"))
     if code == "GatedRepo" or (error.code in (401, 403) and not code):
         return HubError(
-            f"The hub gives {hub_id} only to those who accepted its terms, or who own it.",
-            "Accept them on its page, then set HF_TOKEN to a token of yours.",
+            f"The hub gives {name} only to those who accepted its terms, or who own it.",
+            f"Accept them on the {what}'s page, then set HF_TOKEN to a token of yours.",
         )
     if code == "RevisionNotFound":
-        return HubError(f"{hub_id} has no revision {revision!r} on the hub.", "Leave it out, or correct it.")
-    if code == "RepoNotFound" or (error.code == 404 and code != "EntryNotFound" and file.endswith("config.json")):
+        return HubError(f"{name} has no revision {revision!r} on the hub.", "Leave it out, or correct it.")
+    if code == "RepoNotFound" or (error.code == 404 and code != "EntryNotFound" and is_first):
         return HubError(
-            f"There is no base {hub_id!r} on this computer, and no such model on the hub that you may see.",
+            f"There is no {what} {name!r} on this computer, and no such {what} on the hub that you may see.",
             "Check the spelling: owner/name. For a private one, set HF_TOKEN.",
         )
     if error.code == 404:
         return HubError(
-            f"{hub_id} has no {file} on the hub, so it is no model that can be used here.",
-            "Choose the upload that holds the original weights.",
+            f"{name} has no {file} on the hub, so it is no {what} that can be used here.",
+            "Choose the upload that holds the original weights." if what == "model" else "Choose another revision.",
             is_missing_file=True,
         )
     return HubError(
-        f"The hub answered {error.code} when asked for {file} of {hub_id}.",
+        f"The hub answered {error.code} when asked for {file or 'the list of files'} of {name}.",
         "Try again later.",
         is_connection=error.code == 429 or error.code >= 500,
     )
@@ -206,7 +243,7 @@ def _refused(error: urllib.error.HTTPError, hub_id: str, revision: str, file: st
 def _unreachable(endpoint: str) -> HubError:
     return HubError(
         f"{urlsplit(endpoint).netloc or endpoint} cannot be reached.",
-        "Check the network connection, or choose a base that is on this computer.",
+        "Check the network connection, or choose what is on this computer.",
         is_connection=True,
     )
 
