@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from studio.data.conversation import RawRow, RowProblem
 from studio.data.detection import SAMPLE_ROWS, Detection, detect_rows
@@ -16,9 +17,11 @@ from studio.data.mappings import recall, remember
 from studio.data.opening import num_bytes, sha256
 from studio.data.reading import raw_rows
 from studio.data.row_table import RowTable, open_table
+from studio.data.sides import Sides
 from studio.data.versions import CANONICAL, Version, VersionedSet
 from studio.errors import DataError
 from studio.places import Workspace
+from studio.runs.dataset_jobs import Survey
 
 
 @dataclass(frozen=True)
@@ -105,3 +108,8 @@ def undone(workspace: Workspace, path: Path, *, forward: bool) -> None:
         versions.redo()
     else:
         versions.undo()
+
+
+def read_survey(result: dict[str, Any]) -> tuple[Survey, Sides]:
+    """What a survey has found, and which row falls on which side."""
+    return Survey.load(Path(result["survey"])), Sides.load(Path(result["sides"]))

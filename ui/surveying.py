@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from PySide6.QtCore import QObject
 
@@ -32,37 +31,19 @@ from ui.dataset_files import (
     columns_of,
     first_look,
     look_at_version,
+    read_survey,
     remember_for_training,
     remember_mapping,
     undone,
 )
 from ui.dataset_view import DatasetView, RowSource
+from ui.dataset_work import BUSY, CHANGING, Work, Works
 from ui.exporting import Exporting
 from ui.fetching import Fetching
 from ui.looking import Looking
 from ui.state import AppState
 from ui.training_thread import TrainingThread
 from ui.writing import Writing
-
-_BUSY = {
-    "survey": "opening",
-    "mend": "mending",
-    "edit": "editing",
-    "lengths": "measuring",
-    "search": "searching",
-}
-# What makes a new version: it goes on to its end though another dataset is opened.
-_CHANGING = ("mend", "edit")
-
-
-@dataclass
-class _Work:
-    """A job in a process of its own, and the dataset that it is for."""
-
-    kind: str
-    view: DatasetView
-    is_opening_table: bool = False
-    sides_of: tuple[int, str] = (0, "")
 
 
 class Surveying(QObject):
@@ -72,13 +53,12 @@ class Surveying(QObject):
         self, workspace: Workspace, state: AppState, thread: TrainingThread, parent: QObject | None = None
     ) -> None:
         super().__init__(parent)
-        self._workspace, self._state, self._thread = workspace, state, thread
-        self._work: dict[str, _Work] = {}
+        self._workspace, self._state = workspace, state
+        self._works = Works(thread)
         self._is_turning = False
         self._looking = Looking(workspace, state, thread, self)
-        self._writing = Writing(workspace, state, self)
         self._exporting = Exporting(state, thread, self)
-        self._fetching = Fetching(workspace, state, thread, self)
+        self._others = Writing(workspace, state, self), Fetching(workspace, state, thread, self)
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
@@ -102,12 +82,8 @@ class Surveying(QObject):
 
     def close(self) -> None:
         """Nobody will look at the answers any more."""
-        for key in self._work:
-            self._thread.cancel_job(key)
-        self._looking.close()
-        self._writing.close()
-        self._exporting.close()
-        self._fetching.close()
+        for part in (self._works, self._looking, self._exporting, *self._others):
+            part.close()
         if self._state.dataset is not None and self._state.dataset.rows is not None:
             self._state.dataset.rows.close()
 
@@ -131,7 +107,7 @@ class Surveying(QObject):
     def _open(self, path: str) -> None:
         before = self._state.dataset
         if before is not None:
-            self._end_work(before, *(kind for kind in _BUSY if kind not in _CHANGING))
+            self._works.end(before, *(kind for kind in BUSY if kind not in CHANGING))
             self._looking.close()
             self._let_go(before)
         self._is_turning = False
@@ -220,31 +196,19 @@ class Surveying(QObject):
     def _begin(
         self, view: DatasetView, kind: str, arguments: dict[str, object], sides_of: tuple[int, str] = (0, "")
     ) -> None:
-        key = uuid4().hex
-        self._work[key] = _Work(kind, view, sides_of=sides_of)
-        if kind in _CHANGING:
+        key = self._works.start(view, kind, arguments, sides_of)
+        if kind in CHANGING:
             self._exporting.watch(key, kind, self.tr("Writing a new version of {0}").format(Path(view.path).name))
-        view.busy, view.done, view.total, view.error, view.hint = _BUSY[kind], 0, 0, "", ""
-        self._thread.start_job(key, kind, {**arguments, "mapping": vars(view.mapping) if view.mapping else None})
         self._changed()
 
     def _cancel(self, view: DatasetView, _value: object) -> None:
-        self._end_work(view, *_BUSY)
-
-    def _end_work(self, view: DatasetView, *kinds: str) -> None:
-        for key, work in self._work.items():
-            if work.view is view and work.kind in kinds:
-                self._thread.cancel_job(key)
+        self._works.end(view, *BUSY)
 
     def _make_way(self, view: DatasetView) -> bool:
         """Whether the version may change now: what only looks at this one is given up, for it begins anew with the next."""
-        mine = {key: work for key, work in self._work.items() if work.view is view}
-        if self._is_turning or view.version is None or any(work.kind in _CHANGING for work in mine.values()):
+        if self._is_turning or view.version is None or any(kind in CHANGING for kind in self._works.kinds(view)):
             return False
-        for key in mine:
-            self._thread.cancel_job(key)
-            del self._work[key]
-        view.busy = ""
+        self._works.give_up(view)
         return True
 
     def _look_through(self, view: DatasetView, _value: object) -> None:
@@ -266,12 +230,12 @@ class Surveying(QObject):
     def _look_again(self) -> None:
         view = self._state.dataset
         if view is not None and view.version is not None and view.guess is None:
-            self._end_work(view, "survey")
+            self._works.end(view, "survey")
             self._look_through(view, None)
 
     def _search(self, view: DatasetView, words: Any) -> None:
         view.words = str(words).strip()
-        self._end_work(view, "search")
+        self._works.end(view, "search")
         rest, _ = side_in(view.words)
         if rest:
             self._begin(view, "search", {"data": str(_path(view)), "words": rest})
@@ -333,12 +297,8 @@ class Surveying(QObject):
     # --- what comes of it --------------------------------------------------------------------------------------------
 
     def _on_job_event(self, key: str, event: e.Event) -> None:
-        work = self._work.get(key)
-        if work is None:
-            return
-        if isinstance(event, e.ENDINGS):
-            del self._work[key]
-        if not self._is_shown(work.view) and work.kind not in _CHANGING:
+        work = self._works.heard(key, event)
+        if work is None or not (self._is_shown(work.view) or work.kind in CHANGING):
             return
         error = failure(event)
         if isinstance(event, e.Progressed):
@@ -350,7 +310,7 @@ class Surveying(QObject):
         elif error is not None:
             self._refused(work, error)
 
-    def _progressed(self, work: _Work, event: e.Progressed) -> None:
+    def _progressed(self, work: Work, event: e.Progressed) -> None:
         view = work.view
         if work.kind != "lengths":
             view.busy = event.what
@@ -369,12 +329,12 @@ class Surveying(QObject):
         view.rows = RowSource(table, is_whole=True)
         self._changed()
 
-    def _finished(self, work: _Work, result: dict[str, Any]) -> None:
+    def _finished(self, work: Work, result: dict[str, Any]) -> None:
         view, version = work.view, work.view.version
         failed = partial(self._failed, view)
         match work.kind:
             case "survey":
-                load = partial(_read_survey, result)
+                load = partial(read_survey, result)
                 in_background(load, partial(self._keep_survey, work, version), failed)
             case "lengths":
                 view.num_refused = result["num_refused"]
@@ -401,7 +361,7 @@ class Surveying(QObject):
             self._state.noticed.emit("warn", words.format(f"{num_lost:,}"), "")
         self._look_at_version(view, in_place=True)
 
-    def _keep_survey(self, work: _Work, version: object, found: tuple[Survey, Sides]) -> None:
+    def _keep_survey(self, work: Work, version: object, found: tuple[Survey, Sides]) -> None:
         if work.view.version is version:
             work.view.set_sides(found[1], *work.sides_of)
         self._keep(work.view, version, "survey", found[0])
@@ -413,12 +373,10 @@ class Surveying(QObject):
         self._rest(view)
 
     def _rest(self, view: DatasetView) -> None:
-        going_on = [work.kind for work in self._work.values() if work.view is view]
-        view.busy = _BUSY[going_on[0]] if going_on else ""
-        view.done = view.total = 0
+        self._works.rest(view)
         self._changed()
 
-    def _refused(self, work: _Work, error: StudioError) -> None:
+    def _refused(self, work: Work, error: StudioError) -> None:
         if work.kind == "survey":
             self._failed(work.view, error)
         else:
@@ -433,10 +391,6 @@ class Surveying(QObject):
 
     def _tell(self, error: StudioError) -> None:
         self._state.noticed.emit("bad", error.message, error.hint)
-
-
-def _read_survey(result: dict[str, Any]) -> tuple[Survey, Sides]:
-    return Survey.load(Path(result["survey"])), Sides.load(Path(result["sides"]))
 
 
 def _path(view: DatasetView) -> Path:

@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QMenu, QStackedWidget, QVBoxLayout, QWidget
 
 from studio.memory.ladder import applied
-from studio.places import EXAMPLES
 from studio.recipe.fields import replaced
 from ui import theme
-from ui.choosing import choose_file, choose_folder
 from ui.dataset_view import DatasetView, Export
 from ui.pages.dataset_editing import RowsEditing
 from ui.pages.dataset_glance import GlancePanel
-from ui.pages.dataset_hub import HubDialog
 from ui.pages.dataset_lengths import LengthsPanel
 from ui.pages.dataset_mask import MaskCard
 from ui.pages.dataset_merge import MergeDialog
-from ui.pages.dataset_paste import PasteDialog
 from ui.pages.dataset_problems import ProblemsPanel
 from ui.pages.dataset_rows import RowsPanel
+from ui.pages.dataset_sources import Sources, kinds
 from ui.pages.dataset_split import SplitPanel
 from ui.pages.dataset_summary import SummaryCard
 from ui.pages.dataset_words import counts, tr
 from ui.pages.dataset_writer import SetWriter
 from ui.state import AppState
 from ui.widgets.buttons import Button
-from ui.widgets.messages import EmptyState
 from ui.widgets.numbers import format_int
-from ui.widgets.page import Card, Columns, Page
+from ui.widgets.page import Columns, Page
 from ui.widgets.tabs import Tabs
 
 MASK_WIDTH = 480
-MOST_RECENT = 6
 # Datasets up to here are measured, or parted anew, without being asked for it as soon as that is looked at.
 MEASURED_AT_ONCE_BYTES = 20_000_000
-_KINDS = "(*.jsonl *.json *.ndjson *.csv *.tsv *.parquet *.arrow *.txt *.md *.gz *.zst)"
 
 
 class DatasetsPage(Page):
@@ -50,12 +41,12 @@ class DatasetsPage(Page):
     def __init__(self, state: AppState, *, parent: QWidget | None = None) -> None:
         super().__init__(tr("Datasets"), tr("See exactly what will be learnt, before it is."), parent=parent)
         self._state = state
-        self._recent: list[str] = []
+        self.sources = Sources(state, self)
         self._parted_for: tuple[str, int, str] | None = None
         self.setAcceptDrops(True)
         self._build_actions()
         self._stack = QStackedWidget()
-        self._stack.addWidget(self._build_none())
+        self._stack.addWidget(self.sources.card)
         self._stack.addWidget(self._build_some())
         self.writer = SetWriter(state)
         self._stack.addWidget(self.writer)
@@ -68,10 +59,7 @@ class DatasetsPage(Page):
 
     def _build_actions(self) -> None:
         self.open_ = Button(tr("Open"), icon="folder-open")
-        self._menu = QMenu(self)
-        self._menu.setAccessibleName(tr("Open"))
-        self._menu.aboutToShow.connect(self._fill_menu)
-        self.open_.setMenu(self._menu)
+        self.open_.setMenu(self.sources.menu)
         self.export = Button(tr("Export"), icon="export")
         out = QMenu(self)
         out.setAccessibleName(tr("Export"))
@@ -81,23 +69,6 @@ class DatasetsPage(Page):
         self.use = Button(tr("Train with this"), "primary", icon="play-circle")
         for button in (self.open_, self.export, self.use):
             self.header.row.addWidget(button)
-
-    def _build_none(self) -> Card:
-        example = Button(tr("Use the example"), "primary")
-        example.clicked.connect(lambda: self.open_path(str(EXAMPLES / "pirate.jsonl")))
-        choose = Button(tr("Choose a file\u2026"))
-        choose.clicked.connect(self._ask_for_file)
-        sentence = tr(
-            "Drop a file or a folder here: JSON, CSV, Parquet, text. It is only ever read, and stays on this computer."
-        )
-        card = Card()
-        card.body.addStretch(2)
-        card.add(EmptyState("database", tr("No dataset open"), sentence, [example, choose]))
-        self._links = QVBoxLayout()
-        self._links.setSpacing(theme.px(4))
-        card.add(self._links)
-        card.body.addStretch(3)
-        return card
 
     def _build_some(self) -> QWidget:
         self.summary = SummaryCard()
@@ -157,6 +128,7 @@ class DatasetsPage(Page):
         self.narrow_changed.connect(self._take_width)
         state.writing_changed.connect(self._take_writing)
         self.writer.finished.connect(self.open_path)
+        self.sources.chosen.connect(self.open_path)
         self.writer.left.connect(partial(self._set_writing, False))
 
     def _take_width(self, narrow: bool) -> None:
@@ -166,17 +138,13 @@ class DatasetsPage(Page):
 
     def view_settings(self) -> dict[str, Any]:
         """The datasets opened last, and whether secrets are looked for."""
-        return {"recent": self._recent, "privacy": self._state.privacy}
+        return {"recent": self.sources.recent, "privacy": self._state.privacy}
 
     def restore_view(self, settings: dict[str, Any]) -> None:
         """Offer them again, and look for what was looked for."""
         if settings.get("privacy") is True:
             self._request("privacy", True)
-        found = settings.get("recent")
-        self._recent = (
-            [path for path in found if isinstance(path, str)][:MOST_RECENT] if isinstance(found, list) else []
-        )
-        self._show_links()
+        self.sources.restore(settings.get("recent"))
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
@@ -186,9 +154,9 @@ class DatasetsPage(Page):
         self.export.setVisible(view is not None and not self._is_writing)
         self.use.setVisible(view is not None and not self._is_writing)
         if view is None:
-            self._show_links()
+            self.sources.show_links()
             return
-        self._remember(view.path)
+        self.sources.remember(view.path)
         self._show_actions(view)
         self.editing.show_view(view)
         split = view.split(self._state.recipe)
@@ -266,18 +234,11 @@ class DatasetsPage(Page):
         self._is_writing = is_writing
         self._take_facts()
 
-    def _write(self, verb: str, value: object = None) -> None:
-        self._state.writing_requested.emit(verb, value)
-
     def open_path(self, path: str) -> None:
         """Open a file or a folder."""
         self._is_writing = False
         self.rows.words.set_value("")
         self._request("open", path)
-
-    def _remember(self, path: str) -> None:
-        if path not in self._recent[:1]:
-            self._recent = [path, *(other for other in self._recent if other != path)][:MOST_RECENT]
 
     def _confirm(self) -> None:
         view = self._state.dataset
@@ -321,65 +282,13 @@ class DatasetsPage(Page):
     def _use_limit(self, limit: int) -> None:
         self._state.recipe_edited.emit(applied(self._state.recipe, "data.max_tokens", limit))
 
-    # --- choosing ----------------------------------------------------------------------------------------------------
-
-    def _fill_menu(self) -> None:
-        self._menu.clear()
-        self._menu.addAction(tr("A file\u2026"), self._ask_for_file)
-        self._menu.addAction(tr("A folder\u2026"), self._ask_for_folder)
-        self._menu.addAction(tr("From the hub\u2026"), self.ask_hub)
-        self._menu.addAction(tr("Pasted rows\u2026"), self.ask_for_paste)
-        self._menu.addAction(tr("New set\u2026"), partial(self._write, "new"))
-        sets = self._state.writing.sets[:MOST_RECENT]
-        if sets:
-            more = self._menu.addMenu(tr("Go on writing"))
-            for each in sets:
-                more.addAction(each.stem.replace("&", "&&"), partial(self._write, "continue", each))
-        if self._recent:
-            self._menu.addSeparator()
-        for path in self._recent:
-            # An ampersand in a name would underline the letter after it.
-            self._menu.addAction(_name(path).replace("&", "&&"), partial(self.open_path, path))
-
-    def _show_links(self) -> None:
-        while self._links.count():
-            item = self._links.takeAt(0)
-            widget = item.widget() if item is not None else None
-            if widget is not None:
-                widget.deleteLater()
-        offered: list[tuple[str, Callable[[], object]]] = [
-            (tr("Choose a folder\u2026"), self._ask_for_folder),
-            (tr("From the hub\u2026"), self.ask_hub),
-            (tr("Pasted rows\u2026"), self.ask_for_paste),
-            (tr("New set, written by hand\u2026"), partial(self._write, "new")),
-        ]
-        if self._recent:
-            offered += [(_name(path), partial(self.open_path, path)) for path in self._recent]
-        for text, act in offered:
-            link = Button(text, "link")
-            link.clicked.connect(act)
-            row = QHBoxLayout()
-            self._links.addWidget(_centred(link, row))
-
-    def _ask_for_file(self) -> None:
-        choose_file(self, tr("Choose a dataset"), _kinds(), self.open_path)
-
-    def _ask_for_folder(self) -> None:
-        choose_folder(self, tr("Choose a folder with datasets"), self.open_path)
-
-    def ask_hub(self) -> HubDialog:
-        """Ask for a set on the hub; it is opened once it is here."""
-        return HubDialog(self._state, self.open_path, self)
-
-    def ask_for_paste(self) -> PasteDialog:
-        """Ask for rows as text; they are opened as a file of their own."""
-        return PasteDialog(self._state, self.open_path, self)
+    # --- going out, coming in ----------------------------------------------------------------------------------------
 
     def merge(self) -> None:
         """Ask which sets are to become one with this."""
         view = self._state.dataset
         if view is not None:
-            dialog = MergeDialog(self._state, view, _kinds(), self)
+            dialog = MergeDialog(self._state, view, kinds(), self)
             dialog.weigh_requested.connect(lambda path: self._request("weigh", path))
             dialog.export_requested.connect(lambda wanted: self._request("export", wanted))
             dialog.open()
@@ -408,24 +317,3 @@ class DatasetsPage(Page):
         if paths:
             event.acceptProposedAction()
             self.open_path(paths[0])
-
-
-def _kinds() -> str:
-    return f"{tr('Datasets')} {_KINDS};;{tr('All files')} (*)"
-
-
-def _name(path: str) -> str:
-    """A file's name and the folder it lies in."""
-    with suppress(ValueError):
-        return str(Path(path).relative_to(Path.home()))
-    return f"{Path(path).parent.name}/{Path(path).name}"
-
-
-def _centred(widget: QWidget, row: QHBoxLayout) -> QWidget:
-    holder = QWidget()
-    holder.setLayout(row)
-    row.setContentsMargins(0, 0, 0, 0)
-    row.addStretch(1)
-    row.addWidget(widget)
-    row.addStretch(1)
-    return holder

@@ -195,4 +195,4 @@ def test_a_set_that_was_written_by_hand_opens_as_any_other(bench: Bench) -> None
     bench.wait(lambda: bench.view is not None)
     bench.settle()
     assert bench.tile("good") == "Can be learnt: 1"
-    assert bench.page.view_settings() == {"recent": [str(bench.workspace.written / "my-set.jsonl")]}
+    assert bench.page.view_settings()["recent"] == [str(bench.workspace.written / "my-set.jsonl")]

@@ -66,7 +66,7 @@ def texts(widget: QWidget) -> str:
 
 
 def test_a_set_on_the_hub_is_looked_at_chosen_from_and_fetched(bench: Bench, hub: FakeHub) -> None:
-    dialog = bench.page.ask_hub()
+    dialog = bench.page.sources.ask_hub()
     assert not dialog.take.isVisible()
     dialog.name.setText("owner/talk")
     dialog.look.click()
@@ -86,7 +86,7 @@ def test_a_set_on_the_hub_is_looked_at_chosen_from_and_fetched(bench: Bench, hub
     assert bench.state.dataset is not None
     assert Path(bench.state.dataset.path).name == "talk-short-test.jsonl"
     assert "from the hub: owner/talk at 01234567. Licence: apache-2.0" in texts(bench.page)
-    again = bench.page.ask_hub()
+    again = bench.page.sources.ask_hub()
     again.name.setText("owner/talk:short:test")
     again.look.click()
     bench.wait(lambda: bench.state.source.look is not None)
@@ -96,7 +96,7 @@ def test_a_set_on_the_hub_is_looked_at_chosen_from_and_fetched(bench: Bench, hub
 
 def test_a_download_is_stopped_and_goes_on_later(bench: Bench, hub: FakeHub) -> None:
     hub.waits_after = 1_000_000
-    dialog = bench.page.ask_hub()
+    dialog = bench.page.sources.ask_hub()
     dialog.name.setText("owner/talk:long")
     dialog.look.click()
     bench.wait(lambda: bench.state.source.look is not None)
@@ -116,7 +116,7 @@ def test_a_download_is_stopped_and_goes_on_later(bench: Bench, hub: FakeHub) -> 
 
 def test_what_the_hub_refuses_is_told_in_the_dialog(bench: Bench, hub: FakeHub) -> None:
     hub.refusals[NAME] = (403, "GatedRepo")
-    dialog = bench.page.ask_hub()
+    dialog = bench.page.sources.ask_hub()
     dialog.name.setText("owner/talk")
     dialog.look.click()
     bench.wait(lambda: bench.state.source.error)
@@ -126,7 +126,7 @@ def test_what_the_hub_refuses_is_told_in_the_dialog(bench: Bench, hub: FakeHub) 
 
 
 def test_pasted_rows_are_named_while_they_are_typed_and_become_a_file(bench: Bench) -> None:
-    dialog = bench.page.ask_for_paste()
+    dialog = bench.page.sources.ask_for_paste()
     assert not dialog.open_.isEnabled()
     dialog.text.setPlainText("question,answer\nWho?,A pirate.\nWhy?,Gold.\n")
     bench.wait(lambda: "2 rows \u00b7 question-answer \u00b7 CSV" in texts(dialog))

@@ -242,7 +242,7 @@ def test_a_mend_is_a_task_that_another_dataset_does_not_cut_short(bench: Bench) 
     bench.open(path)
     bench.page.tabs.set_value("problems")
     bench.press("Apply: Leave out rows that cannot be learnt")
-    assert [job.title for job in bench.state.live_jobs] == ["Writing a mended version of rows.jsonl"]
+    assert [job.title for job in bench.state.live_jobs] == ["Writing a new version of rows.jsonl"]
     bench.page.open_path(str(bench.write(ROWS, "other.jsonl")))
     bench.wait(lambda: not bench.state.live_jobs and bench.notices)
     assert bench.notices == [("ok", "Rows: 0 changed, 400 left out. Your file is as it was.", "")]
