@@ -14,8 +14,6 @@ import json
 import os
 import re
 import shutil
-import stat
-import sys
 import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -166,17 +164,6 @@ def new_folder(target: Path, *, needs_bytes: int = 0) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-
-
-def private_folder(path: Path) -> Path:
-    """Make `path` if need be, for this user alone. Raises `StudioError` if somebody else has got hold of that name."""
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    found = path.lstat()
-    is_ours = sys.platform == "win32" or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
-    if not (stat.S_ISDIR(found.st_mode) and is_ours):
-        raise StudioError(f"{path} is not a folder of yours alone.", "Remove it, or have it removed.")
-    return path
 
 
 def write_manifest(folder: Path) -> None:

@@ -8,6 +8,9 @@ when its holder ends, in whatever way. Other users of the computer are not seen;
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from studio import files
-from studio.errors import BusyError, DamagedError
+from studio.errors import BusyError, DamagedError, StudioError
 from studio.places import Workspace, shared_place
 from studio.runs.processes import is_alive, own_start
 
@@ -39,7 +42,7 @@ def card_lease(uuid: str, workspace: Workspace, device: str) -> Iterator[None]:
     if not uuid:
         yield
         return
-    lock = FileLock(files.private_folder(shared_place()) / f"{files.safe_name(uuid)}.lock", timeout=0)
+    lock = FileLock(_private_folder(shared_place()) / f"{files.safe_name(uuid)}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -76,3 +79,14 @@ def _busy(device: str, found: Holder | None) -> BusyError:
         f"The engine of another workspace, {found.workspace}, holds the card {device} (process {found.pid}).",
         "Wait for the end of its run, or pause it; then close the window that shows that workspace.",
     )
+
+
+def _private_folder(path: Path) -> Path:
+    """Make `path` if need be, for this user alone. Raises `StudioError` if somebody else has got hold of that name."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    is_ours = sys.platform == "win32" or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+    if not (stat.S_ISDIR(found.st_mode) and is_ours):
+        raise StudioError(f"{path} is not a folder of yours alone.", "Remove it, or have it removed.")
+    return path
