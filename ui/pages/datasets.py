@@ -222,6 +222,10 @@ class DatasetsPage(Page):
         self._is_writing = is_writing
         self._take_facts()
 
+    def _open_votes(self) -> None:
+        self._set_writing(False)
+        self._write("votes")
+
     def _write(self, verb: str, value: object = None) -> None:
         self._state.writing_requested.emit(verb, value)
 
@@ -265,6 +269,7 @@ class DatasetsPage(Page):
             more = self._menu.addMenu(tr("Go on writing"))
             for each in sets:
                 more.addAction(each.stem.replace("&", "&&"), partial(self._write, "continue", each))
+        self._menu.addAction(tr("Votes from Chat"), self._open_votes)
         if self._recent:
             self._menu.addSeparator()
         for path in self._recent:

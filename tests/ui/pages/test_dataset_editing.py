@@ -196,3 +196,27 @@ def test_a_set_that_was_written_by_hand_opens_as_any_other(bench: Bench) -> None
     bench.settle()
     assert bench.tile("good") == "Can be learnt: 1"
     assert bench.page.view_settings() == {"recent": [str(bench.workspace.written / "my-set.jsonl")]}
+
+
+def test_rows_are_edited_in_the_columns_that_were_mapped_and_a_search_stays(bench: Bench) -> None:
+    bench.page.open_path(
+        str(bench.write([{"query": f"q{n}", "response text": "x", "reply": f"a{n}"} for n in range(3)]))
+    )
+    bench.wait(lambda: bench.view.version is not None)
+    assert not bench.page.rows.bar.add.isEnabled()
+    bench.press("That is right")
+    bench.settle()
+    bench.wait(lambda: bench.view.rows.is_whole)
+    bench.state.dataset_requested.emit("search", "q1")
+    bench.wait(lambda: bench.view.found == [1] and not bench.view.busy)
+    bench.state.dataset_requested.emit("show", 1)
+    bench.press("Edit")
+    editor = bench.page.editing.editor
+    bench.wait(editor.is_editing)
+    editor.turns.add.click()
+    assert "cannot hold these turns" in editor.verdict.text()
+    editor.turns.boxes[2].remove.click()
+    write(editor.turns.boxes[1].text, "new")
+    editor.apply.click()
+    assert version(bench, 1)[1] == {"query": "q1", "response text": "x", "reply": "new"}
+    bench.wait(lambda: bench.view.found == [1])
