@@ -55,9 +55,8 @@ class RowsModel(Rows):
 
     def show_rows(
         self, source: RowSource | None, mapping: Mapping | None, found: list[int] | None, lengths: Any
-    ) -> bool:
-        """Show the rows of `source`, or those `found`; `lengths` as `studio.data.lengths` has them. Whether these are others than
-        before."""
+    ) -> None:
+        """Show the rows of `source`, or those `found`; `lengths` as `studio.data.lengths` has them."""
         numbers: Sequence[int] = range(len(source)) if source is not None else ()
         if found is not None:
             numbers = [number for number in found if number < len(numbers)]
@@ -65,14 +64,13 @@ class RowsModel(Rows):
             self._lengths = lengths
             self.dataChanged.emit(self.index(0, TOKENS), self.index(max(self.rowCount() - 1, 0), TOKENS))
         if (source, mapping) == (self._source, self._mapping) and numbers == self._numbers:
-            return False
+            return
         self.beginResetModel()
         self._source, self._mapping, self._numbers = source, mapping, numbers
         self._blocks.clear()
         self._wanted.clear()
         self._fetching = -1
         self.endResetModel()
-        return True
 
     def number(self, place: int) -> int:
         """The number in the dataset of the row at a place of the table."""
@@ -225,12 +223,9 @@ class RowsPanel(QWidget):
             add_key(keys, self.table, button)
 
     def show_view(self, view: DatasetView) -> None:
-        """Show the rows that there are. Of another version of the same dataset one sees the same place."""
-        is_same = self._view is view
-        place = self.table.verticalScrollBar().value() if is_same else 0
+        """Show the rows that there are."""
         self._view = view
-        if self.model.show_rows(view.rows, view.reading, view.found, view.lengths) and is_same:
-            self.table.verticalScrollBar().setValue(place)
+        self.model.show_rows(view.rows, view.reading, view.found, view.lengths)
         self.table.setColumnHidden(TOKENS, view.lengths is None)
         self._stack.setCurrentIndex(1 if view.found is not None and not view.found else 0)
         self._note.setText(self._note_of(view))
