@@ -5,7 +5,6 @@ Nothing here holds the interpreter's lock for long, so that the window stays qui
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,10 +26,11 @@ from studio.runs.jobs import failure
 from ui.bridge import in_background
 from ui.dataset_files import Opened, columns_of, first_look, look_at_version, remember_mapping, undone
 from ui.dataset_view import DatasetView, RowSource
+from ui.editing import edit_arguments, tell_lost
+from ui.handwriting import Handwriting
 from ui.looking import Looking
 from ui.state import AppState
 from ui.training_thread import TrainingThread
-from ui.writing import Writing
 
 _BUSY = {
     "survey": "opening",
@@ -64,7 +64,7 @@ class Surveying(QObject):
         self._work: dict[str, _Work] = {}
         self._is_turning = False
         self._looking = Looking(workspace, state, thread, self)
-        self._writing = Writing(workspace, state, self)
+        self._handwriting = Handwriting(workspace, state, self)
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
@@ -89,7 +89,7 @@ class Surveying(QObject):
         for key in self._work:
             self._thread.cancel_job(key)
         self._looking.close()
-        self._writing.close()
+        self._handwriting.close()
         if self._state.dataset is not None and self._state.dataset.rows is not None:
             self._state.dataset.rows.close()
 
@@ -251,9 +251,8 @@ class Surveying(QObject):
 
     def _edit(self, view: DatasetView, edits: Any) -> None:
         """`edits` are `studio.data.edits.Edit`s of rows of the version in force. They become one new version."""
-        if self._make_way(view) and view.version is not None:
-            told = json.dumps([[edit.kind, edit.row, edit.value] for edit in edits])
-            self._begin(view, "edit", {"source": view.path, "edits": told, "of": view.version.number})
+        if self._make_way(view):
+            self._begin(view, "edit", edit_arguments(view, edits))
 
     def _export(self, view: DatasetView, value: Any) -> None:
         """`value` is the new file, and the other sets to be merged in."""
@@ -332,7 +331,8 @@ class Surveying(QObject):
             case "mend":
                 self._mended(view, result, then_use=work.then_use)
             case "edit":
-                self._edited(view, result)
+                tell_lost(self._state, result)
+                self._look_at_version(view, in_place=True)
             case _:
                 words = self.tr("{0} rows are now in {1}.").format(f"{result['num_rows']:,}", result["path"])
                 left_out = result["num_left_out"]
@@ -354,14 +354,6 @@ class Surveying(QObject):
                 self._use(view, None)
 
         in_background(partial(look_at_version, self._workspace, Path(view.path)), seen, partial(self._failed, view))
-
-    def _edited(self, view: DatasetView, result: dict[str, Any]) -> None:
-        """What the user did by hand is told where the version is; what was left out besides is told for itself."""
-        num_lost = result["removed"].get("unreadable", 0)
-        if num_lost:
-            words = self.tr("{0} rows that cannot be read are not in the new version. Your file is as it was.")
-            self._state.noticed.emit("warn", words.format(f"{num_lost:,}"), "")
-        self._look_at_version(view, in_place=True)
 
     def _keep(self, view: DatasetView, version: object, name: str, value: object) -> None:
         """Something is known now, unless it is of a version that is no longer in force."""

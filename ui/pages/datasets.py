@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,9 @@ from ui.pages.dataset_lengths import LengthsPanel
 from ui.pages.dataset_mask import MaskCard
 from ui.pages.dataset_problems import ProblemsPanel
 from ui.pages.dataset_rows import RowsPanel
+from ui.pages.dataset_sets import OwnSets
 from ui.pages.dataset_summary import SummaryCard
 from ui.pages.dataset_words import counts, tr
-from ui.pages.dataset_writer import SetWriter
 from ui.state import AppState
 from ui.widgets.buttons import Button
 from ui.widgets.messages import EmptyState
@@ -50,9 +50,8 @@ class DatasetsPage(Page):
         self._stack = QStackedWidget()
         self._stack.addWidget(self._build_none())
         self._stack.addWidget(self._build_some())
-        self.writer = SetWriter(state)
-        self._stack.addWidget(self.writer)
-        self._is_writing = False
+        self.sets = OwnSets(state, self)
+        self._stack.addWidget(self.sets.writer)
         self.add(self._stack, 1)
         self._connect()
         self._take_facts()
@@ -133,13 +132,12 @@ class DatasetsPage(Page):
         self.lengths.measure_requested.connect(lambda: self._request("measure"))
         self.lengths.limit_chosen.connect(self._use_limit)
         self.narrow_changed.connect(self._take_width)
-        state.writing_changed.connect(self._take_writing)
-        self.writer.finished.connect(self.open_path)
-        self.writer.left.connect(partial(self._set_writing, False))
+        self.sets.turned.connect(self._take_facts)
+        self.sets.writer.finished.connect(self.open_path)
 
     def _take_width(self, narrow: bool) -> None:
         self._rows_columns.set_narrow(narrow)
-        for panel in (self.rows, self.problems, self.lengths, self.writer):
+        for panel in (self.rows, self.problems, self.lengths, self.sets.writer):
             panel.set_narrow(narrow)
 
     def view_settings(self) -> dict[str, Any]:
@@ -158,9 +156,9 @@ class DatasetsPage(Page):
 
     def _take_facts(self) -> None:
         view = self._state.dataset
-        self._stack.setCurrentIndex(2 if self._is_writing else 0 if view is None else 1)
-        self.export.setVisible(view is not None and not self._is_writing)
-        self.use.setVisible(view is not None and not self._is_writing)
+        self._stack.setCurrentIndex(2 if self.sets.is_writing else 0 if view is None else 1)
+        self.export.setVisible(view is not None and not self.sets.is_writing)
+        self.use.setVisible(view is not None and not self.sets.is_writing)
         if view is None:
             self._show_links()
             return
@@ -212,26 +210,9 @@ class DatasetsPage(Page):
     def _request(self, verb: str, value: object = None) -> None:
         self._state.dataset_requested.emit(verb, value)
 
-    def _take_writing(self) -> None:
-        """A set to be written is there."""
-        if self._state.writing.opened is not None:
-            self._set_writing(True)
-            self.writer.focus()
-
-    def _set_writing(self, is_writing: bool) -> None:
-        self._is_writing = is_writing
-        self._take_facts()
-
-    def _open_votes(self) -> None:
-        self._set_writing(False)
-        self._write("votes")
-
-    def _write(self, verb: str, value: object = None) -> None:
-        self._state.writing_requested.emit(verb, value)
-
     def open_path(self, path: str) -> None:
         """Open a file or a folder."""
-        self._is_writing = False
+        self.sets.leave()
         self._recent = [path, *(other for other in self._recent if other != path)][:MOST_RECENT]
         self.rows.words.set_value("")
         self._request("open", path)
@@ -263,13 +244,7 @@ class DatasetsPage(Page):
         self._menu.clear()
         self._menu.addAction(tr("A file\u2026"), self._ask_for_file)
         self._menu.addAction(tr("A folder\u2026"), self._ask_for_folder)
-        self._menu.addAction(tr("New set\u2026"), partial(self._write, "new"))
-        sets = self._state.writing.sets[:MOST_RECENT]
-        if sets:
-            more = self._menu.addMenu(tr("Go on writing"))
-            for each in sets:
-                more.addAction(each.stem.replace("&", "&&"), partial(self._write, "continue", each))
-        self._menu.addAction(tr("Votes from Chat"), self._open_votes)
+        self.sets.add_actions(self._menu)
         if self._recent:
             self._menu.addSeparator()
         for path in self._recent:
@@ -282,8 +257,10 @@ class DatasetsPage(Page):
             widget = item.widget() if item is not None else None
             if widget is not None:
                 widget.deleteLater()
-        offered: list[tuple[str, Callable[[], None]]] = [(tr("Choose a folder\u2026"), self._ask_for_folder)]
-        offered += [(tr("New set, written by hand\u2026"), partial(self._write, "new"))]
+        offered = [
+            (tr("Choose a folder\u2026"), self._ask_for_folder),
+            (tr("New set, written by hand\u2026"), self.sets.begin),
+        ]
         if self._recent:
             offered += [(_name(path), partial(self.open_path, path)) for path in self._recent]
         for text, act in offered:

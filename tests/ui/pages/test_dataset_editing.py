@@ -184,15 +184,15 @@ def test_a_new_row_is_begun_as_a_question_and_an_answer(editor: RowEditor) -> No
 
 def test_a_set_that_was_written_by_hand_opens_as_any_other(bench: Bench) -> None:
     bench.state.writing_requested.emit("new", None)
-    assert bench.page.writer.isVisible()
-    for box, text in zip(bench.page.writer.turns.boxes, ("Who?", "Me."), strict=True):
+    assert bench.page.sets.writer.isVisible()
+    for box, text in zip(bench.page.sets.writer.turns.boxes, ("Who?", "Me."), strict=True):
         write(box.text, text)
-    bench.page.writer.later.click()
+    bench.page.sets.writer.later.click()
     assert "No dataset open" in bench.texts()
     bench.wait(lambda: bench.state.writing.sets)
     bench.state.writing_requested.emit("continue", bench.state.writing.sets[0])
-    bench.wait(bench.page.writer.isVisible)
-    bench.page.writer.done.click()
+    bench.wait(bench.page.sets.writer.isVisible)
+    bench.page.sets.writer.done.click()
     bench.wait(lambda: bench.view is not None)
     bench.settle()
     assert bench.tile("good") == "Can be learnt: 1"

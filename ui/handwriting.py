@@ -35,7 +35,7 @@ class _Drawer:
             return self._path, written_sets(self._workspace)
 
 
-class Writing(QObject):
+class Handwriting(QObject):
     """Answers `writing_requested`: `new`, `continue` (a path), `keep` (a `WrittenSet`), `votes` (opens those of Chat)."""
 
     def __init__(self, workspace: Workspace, state: AppState, parent: QObject) -> None:
