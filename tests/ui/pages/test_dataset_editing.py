@@ -129,6 +129,14 @@ def test_turns_are_added_moved_and_removed_and_it_is_told_when_the_row_becomes_m
     assert told[0].value == {"id": 7, "question": "And you?", "answer": "Me too.", "system": "Be brief."}
 
 
+def test_a_turn_that_is_added_comes_into_sight(editor: RowEditor, qtbot: Any) -> None:
+    open_row(editor, PAIR)
+    for _ in range(6):
+        editor.turns.add.click()
+    last = editor.turns.boxes[-1].text
+    qtbot.waitUntil(lambda: last.visibleRegion().boundingRect().height() == last.height())
+
+
 def test_a_broken_line_is_seen_as_it_stands_and_becomes_a_row(editor: RowEditor) -> None:
     told = open_row(editor, None, '{"text": "half')
     assert editor.text.text() == '{"text": "half'
