@@ -26,6 +26,7 @@ from ui.conductor import Conductor
 from ui.notifying import Notifier
 from ui.settings import Settings, save
 from ui.state import AppState
+from ui.voting import Voting
 from ui.window import Window
 
 DESKTOP_ID = "studio.overlay.OverlayStudio"
@@ -41,6 +42,7 @@ class Studio:
         self.conductor = Conductor(workspace, self.state, choose_device("auto"), settings)
         self.window = Window(workspace, self.state, settings)
         self.notifier = Notifier(self.state, self.window)
+        self.voting = Voting(workspace, self.state)
         self._workspace, self._settings = workspace, settings
         self.window.settings_changed.connect(self._save_settings)
         self.window.settings_changed.connect(self.conductor.keep_awake.look)

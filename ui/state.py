@@ -139,7 +139,9 @@ class AppState(QObject):
 
     # --- wishes ----------------------------------------------------------------------------------------------------
     writing_requested = Signal(str, object)
-    """(verb, value): what to do with the set that is written by hand; `ui.writing` has the verbs."""
+    """(verb, value): what to do with the set that is written by hand; `ui.handwriting` has the verbs."""
+    vote_requested = Signal(str, object)
+    """(`add` or `withdraw`, votes): which answer was the better one; `ui.voting` keeps them."""
     dataset_requested = Signal(str, object)
     """(verb, value): what to do with the dataset that is looked at; `ui.surveying` has the verbs."""
     source_requested = Signal(str, object)

@@ -5,7 +5,6 @@ Nothing here holds the interpreter's lock for long, so that the window stays qui
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -38,12 +37,13 @@ from ui.dataset_files import (
 )
 from ui.dataset_view import DatasetView, RowSource
 from ui.dataset_work import BUSY, CHANGING, Work, Works
+from ui.editing import edit_arguments, tell_lost
 from ui.exporting import Exporting
 from ui.fetching import Fetching
+from ui.handwriting import Handwriting
 from ui.looking import Looking
 from ui.state import AppState
 from ui.training_thread import TrainingThread
-from ui.writing import Writing
 
 
 class Surveying(QObject):
@@ -58,7 +58,7 @@ class Surveying(QObject):
         self._is_turning = False
         self._looking = Looking(workspace, state, thread, self)
         self._exporting = Exporting(state, thread, self)
-        self._others = Writing(workspace, state, self), Fetching(workspace, state, thread, self)
+        self._others = Handwriting(workspace, state, self), Fetching(workspace, state, thread, self)
         self._verbs: dict[str, Callable[[DatasetView, Any], None]] = {
             "cancel": self._cancel,
             "survey": self._look_through,
@@ -265,9 +265,8 @@ class Surveying(QObject):
 
     def _edit(self, view: DatasetView, edits: Any) -> None:
         """`edits` are `studio.data.edits.Edit`s of rows of the version in force. They become one new version."""
-        if self._make_way(view) and view.version is not None:
-            told = json.dumps([[edit.kind, edit.row, edit.value] for edit in edits])
-            self._begin(view, "edit", {"source": view.path, "edits": told, "of": view.version.number})
+        if self._make_way(view):
+            self._begin(view, "edit", edit_arguments(view, edits))
 
     def _export(self, view: DatasetView, wanted: Any) -> None:
         self._exporting.export(view, _path(view), wanted)
@@ -345,21 +344,14 @@ class Surveying(QObject):
             case "mend":
                 self._mended(view, result)
             case "edit":
-                self._edited(view, result)
+                tell_lost(self._state, result)
+                self._look_at_version(view, in_place=True)
 
     def _mended(self, view: DatasetView, result: dict[str, Any]) -> None:
         num_changed, num_removed = (sum(result[name].values()) for name in ("changed", "removed"))
         words = self.tr("Rows: {0} changed, {1} left out. Your file is as it was.")
         self._state.noticed.emit("ok", words.format(f"{num_changed:,}", f"{num_removed:,}"), "")
         self._look_at_version(view)
-
-    def _edited(self, view: DatasetView, result: dict[str, Any]) -> None:
-        """What the user did by hand is told where the version is; what was left out besides is told for itself."""
-        num_lost = result["removed"].get("unreadable", 0)
-        if num_lost:
-            words = self.tr("{0} rows that cannot be read are not in the new version. Your file is as it was.")
-            self._state.noticed.emit("warn", words.format(f"{num_lost:,}"), "")
-        self._look_at_version(view, in_place=True)
 
     def _keep_survey(self, work: Work, version: object, found: tuple[Survey, Sides]) -> None:
         if work.view.version is version:

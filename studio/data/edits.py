@@ -106,7 +106,7 @@ def edited_lines(path: Path, edits: Edits, tally: EditTally, progress: Progress 
     is_first = True
     for line in _edited(_lines_of(path, progress), edits, tally):
         # A file's first bytes tell its kind: a broken line there could make it another one.
-        if is_first and not line.startswith(b"{"):
+        if is_first and not line.lstrip().startswith(b"{"):
             tally.num_unreadable += 1
             tally.num_kept -= 1
             continue
@@ -166,6 +166,9 @@ def _own_lines(path: Path, progress: Progress | None) -> Iterator[bytes | None]:
                     data = file.readline(MAX_LINE_BYTES)
                     done += len(data)
                 yield None
+                continue
+            if number > 1 and data.startswith(b"{") and data.endswith(b"\n"):
+                yield data  # as nearly all are: no need to look at its letters
                 continue
             text = line_of(data, number, 0).text
             if text is None:

@@ -104,6 +104,7 @@ class ChatPage(Page):
         self._lanes.again_requested.connect(self._ask_again)
         self._lanes.stop_requested.connect(self._stop_lane)
         self._lanes.edit_requested.connect(self._edit)
+        self._lanes.voted.connect(state.vote_requested)
 
     # --- facts -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from ui import theme
 from ui.pages.chat_record import Conversation, Place, visible
+from ui.pages.chat_votes import Votes
 from ui.widgets import numbers
 from ui.widgets.answer import AnswerView
 from ui.widgets.controls import Choice
@@ -34,6 +35,8 @@ class LanesView(QWidget):
     """(turn, lane)."""
     stop_requested = Signal(int, int)
     edit_requested = Signal(int)
+    voted = Signal(str, object)
+    """(`add` or `withdraw`, votes)."""
 
     def __init__(self, *, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -43,6 +46,8 @@ class LanesView(QWidget):
         self._num_heads = 0
         self._busy_text = ""
         self.transcript = Transcript()
+        self._votes = Votes(self.transcript, self)
+        self._votes.changed.connect(self.voted)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.transcript)
@@ -104,8 +109,13 @@ class LanesView(QWidget):
 
     def refresh(self, places: Iterable[Place]) -> None:
         """Draw replies that have ended, or have been asked again."""
+        assert self._talk is not None
+        turns = set()
         for place in places:
             self._draw(place)
+            turns.add(place[0])
+        for turn in turns:
+            self._votes.show_turn(self._talk, turn)
         self.show_queue()
 
     def show_queue(self) -> None:
@@ -152,8 +162,8 @@ class LanesView(QWidget):
         exchange = self._talk.exchanges[turn]
         self.transcript.add_turn(visible(exchange.prompt))
         for lane in range(len(exchange.replies)):
-            self._view((turn, lane)).set_votes_offered(False)
             self._draw((turn, lane))
+        self._votes.show_turn(self._talk, turn)
 
     def _view(self, place: Place) -> AnswerView:
         return self.transcript.answer(place[0], str(place[1]))

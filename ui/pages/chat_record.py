@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from studio.chat.sampling import MAX_SEED, Sampling
 from studio.chat.session import Lane, Session, Turn
+from studio.data.preferences import Vote
 from studio.models.bases import Base
 from studio.runs.events import Answered, AskFailed, TextStreamed
 from ui.state import Ask
@@ -55,10 +56,11 @@ class Reply:
 
 @dataclass
 class Exchange:
-    """One question to all lanes, and their replies by lane."""
+    """One question to all lanes, and their replies by lane. `vote` is the lane that was thought the better one, and its rows."""
 
     prompt: str
     replies: list[Reply]
+    vote: tuple[int, tuple[Vote, ...]] | None = None
 
 
 @dataclass
@@ -88,6 +90,7 @@ class Conversation:
         for exchange in self.exchanges:
             kept = exchange.replies[: len(lanes)]
             exchange.replies = kept + [Reply() for _ in range(len(lanes) - len(kept))]
+            exchange.vote = None
 
     def cut(self, num_turns: int) -> None:
         """Forget the turns from number `num_turns` on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,9 @@ from ui.widgets.page import Card, ScrollColumn
 from ui.widgets.text_area import TextArea, can_show
 from ui.widgets.turn_editor import TurnEditor
 
-# More than this in one row is not written by hand, and Qt's text layout would crawl.
+# More than this in one row is not written by hand; and Qt's text layout crawls where a word is as long as a picture in base64.
 MOST_CHARACTERS = 200_000
+_ENDLESS_WORD = re.compile(r"\S{20000}")
 _MOST_LINES = 26
 
 
@@ -115,7 +117,7 @@ class RowEditor(Card):
         if self.is_changed():
             return tr("Apply or discard the row that is being edited first.")
         written = row.written if row.value is None else _as_json(row.value)
-        if len(written) > MOST_CHARACTERS:
+        if len(written) > MOST_CHARACTERS or _ENDLESS_WORD.search(written):
             return tr("Row {0} is too large to be edited here.").format(format_int(row.row + 1))
         self._row = None  # nothing is judged before all of it is there
         self.text.set_text(written)

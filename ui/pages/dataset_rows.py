@@ -63,9 +63,8 @@ class RowsModel(Rows):
         found: list[int] | None,
         lengths: Any,
         split: Split | None = None,
-    ) -> bool:
-        """Show the rows of `source`, or those `found`; `lengths` as `studio.data.lengths` has them. Whether these are others than
-        before."""
+    ) -> None:
+        """Show the rows of `source`, or those `found`; `lengths` as `studio.data.lengths` has them."""
         numbers: Sequence[int] = range(len(source)) if source is not None else ()
         if found is not None:
             numbers = [number for number in found if number < len(numbers)]
@@ -73,14 +72,13 @@ class RowsModel(Rows):
             self._lengths, self._split = lengths, split
             self.dataChanged.emit(self.index(0, TOKENS), self.index(max(self.rowCount() - 1, 0), SIDE))
         if (source, mapping) == (self._source, self._mapping) and numbers == self._numbers:
-            return False
+            return
         self.beginResetModel()
         self._source, self._mapping, self._numbers = source, mapping, numbers
         self._blocks.clear()
         self._wanted.clear()
         self._fetching = -1
         self.endResetModel()
-        return True
 
     def number(self, place: int) -> int:
         """The number in the dataset of the row at a place of the table."""
@@ -245,13 +243,9 @@ class RowsPanel(QWidget):
             add_key(keys, self.table, button)
 
     def show_view(self, view: DatasetView, split: Split | None = None) -> None:
-        """Show the rows that there are, each with its side of the split once that is known. Of another version of the same
-        dataset one sees the same place."""
-        is_same = self._view is view
-        place = self.table.verticalScrollBar().value() if is_same else 0
+        """Show the rows that there are, each with its side of the split once that is known."""
         self._view = view
-        if self.model.show_rows(view.rows, view.reading, view.found, view.lengths, split) and is_same:
-            self.table.verticalScrollBar().setValue(place)
+        self.model.show_rows(view.rows, view.reading, view.found, view.lengths, split)
         self.table.setColumnHidden(TOKENS, view.lengths is None)
         self.table.setColumnHidden(SIDE, split is None)
         self._stack.setCurrentIndex(1 if view.found is not None and not view.found else 0)

@@ -15,6 +15,7 @@ from ui import theme
 from ui.choosing import choose_file, choose_folder
 from ui.pages.dataset_hub import HubDialog
 from ui.pages.dataset_paste import PasteDialog
+from ui.pages.dataset_sets import OwnSets
 from ui.pages.dataset_words import tr
 from ui.state import AppState
 from ui.widgets.buttons import Button
@@ -31,9 +32,9 @@ class Sources(QObject):
     chosen = Signal(str)
     """The path of what is to be opened."""
 
-    def __init__(self, state: AppState, page: QWidget) -> None:
+    def __init__(self, state: AppState, sets: OwnSets, page: QWidget) -> None:
         super().__init__(page)
-        self._state, self._page = state, page
+        self._state, self._sets, self._page = state, sets, page
         self.recent: list[str] = []
         self.menu = QMenu(page)
         self.menu.setAccessibleName(tr("Open"))
@@ -77,12 +78,7 @@ class Sources(QObject):
         self.menu.addAction(tr("A folder\u2026"), self._ask_for_folder)
         self.menu.addAction(tr("From the hub\u2026"), self.ask_hub)
         self.menu.addAction(tr("Pasted rows\u2026"), self.ask_for_paste)
-        self.menu.addAction(tr("New set\u2026"), partial(self._write, "new"))
-        sets = self._state.writing.sets[:MOST_RECENT]
-        if sets:
-            more = self.menu.addMenu(tr("Go on writing"))
-            for each in sets:
-                more.addAction(each.stem.replace("&", "&&"), partial(self._write, "continue", each))
+        self._sets.add_actions(self.menu)
         if self.recent:
             self.menu.addSeparator()
         for path in self.recent:
@@ -100,7 +96,7 @@ class Sources(QObject):
             (tr("Choose a folder\u2026"), self._ask_for_folder),
             (tr("From the hub\u2026"), self.ask_hub),
             (tr("Pasted rows\u2026"), self.ask_for_paste),
-            (tr("New set, written by hand\u2026"), partial(self._write, "new")),
+            (tr("New set, written by hand\u2026"), self._sets.begin),
         ]
         offered += [(_name(path), partial(self.chosen.emit, path)) for path in self.recent]
         for text, act in offered:
@@ -123,9 +119,6 @@ class Sources(QObject):
     def ask_for_paste(self) -> PasteDialog:
         """Ask for rows as text; they are opened as a file of their own."""
         return PasteDialog(self._state, self.chosen.emit, self._page)
-
-    def _write(self, verb: str, value: object = None) -> None:
-        self._state.writing_requested.emit(verb, value)
 
 
 def kinds() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
@@ -19,11 +18,11 @@ from ui.pages.dataset_mask import MaskCard
 from ui.pages.dataset_merge import MergeDialog
 from ui.pages.dataset_problems import ProblemsPanel
 from ui.pages.dataset_rows import RowsPanel
+from ui.pages.dataset_sets import OwnSets
 from ui.pages.dataset_sources import Sources, kinds
 from ui.pages.dataset_split import SplitPanel
 from ui.pages.dataset_summary import SummaryCard
 from ui.pages.dataset_words import counts, tr
-from ui.pages.dataset_writer import SetWriter
 from ui.state import AppState
 from ui.widgets.buttons import Button
 from ui.widgets.numbers import format_int
@@ -41,16 +40,15 @@ class DatasetsPage(Page):
     def __init__(self, state: AppState, *, parent: QWidget | None = None) -> None:
         super().__init__(tr("Datasets"), tr("See exactly what will be learnt, before it is."), parent=parent)
         self._state = state
-        self.sources = Sources(state, self)
+        self.sets = OwnSets(state, self)
+        self.sources = Sources(state, self.sets, self)
         self._parted_for: tuple[str, int, str] | None = None
         self.setAcceptDrops(True)
         self._build_actions()
         self._stack = QStackedWidget()
         self._stack.addWidget(self.sources.card)
         self._stack.addWidget(self._build_some())
-        self.writer = SetWriter(state)
-        self._stack.addWidget(self.writer)
-        self._is_writing = False
+        self._stack.addWidget(self.sets.writer)
         self.add(self._stack, 1)
         self._connect()
         self._take_facts()
@@ -126,14 +124,13 @@ class DatasetsPage(Page):
         self.lengths.measure_requested.connect(lambda: self._request("measure"))
         self.lengths.limit_chosen.connect(self._use_limit)
         self.narrow_changed.connect(self._take_width)
-        state.writing_changed.connect(self._take_writing)
-        self.writer.finished.connect(self.open_path)
         self.sources.chosen.connect(self.open_path)
-        self.writer.left.connect(partial(self._set_writing, False))
+        self.sets.turned.connect(self._take_facts)
+        self.sets.writer.finished.connect(self.open_path)
 
     def _take_width(self, narrow: bool) -> None:
         self._rows_columns.set_narrow(narrow)
-        for panel in (self.rows, self.problems, self.split, self.lengths, self.writer):
+        for panel in (self.rows, self.problems, self.split, self.lengths, self.sets.writer):
             panel.set_narrow(narrow)
 
     def view_settings(self) -> dict[str, Any]:
@@ -150,9 +147,9 @@ class DatasetsPage(Page):
 
     def _take_facts(self) -> None:
         view = self._state.dataset
-        self._stack.setCurrentIndex(2 if self._is_writing else 0 if view is None else 1)
-        self.export.setVisible(view is not None and not self._is_writing)
-        self.use.setVisible(view is not None and not self._is_writing)
+        self._stack.setCurrentIndex(2 if self.sets.is_writing else 0 if view is None else 1)
+        self.export.setVisible(view is not None and not self.sets.is_writing)
+        self.use.setVisible(view is not None and not self.sets.is_writing)
         if view is None:
             self.sources.show_links()
             return
@@ -224,19 +221,9 @@ class DatasetsPage(Page):
     def _request(self, verb: str, value: object = None) -> None:
         self._state.dataset_requested.emit(verb, value)
 
-    def _take_writing(self) -> None:
-        """A set to be written is there."""
-        if self._state.writing.opened is not None:
-            self._set_writing(True)
-            self.writer.focus()
-
-    def _set_writing(self, is_writing: bool) -> None:
-        self._is_writing = is_writing
-        self._take_facts()
-
     def open_path(self, path: str) -> None:
         """Open a file or a folder."""
-        self._is_writing = False
+        self.sets.leave()
         self.rows.words.set_value("")
         self._request("open", path)
 

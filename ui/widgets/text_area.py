@@ -76,10 +76,12 @@ class _Edit(QPlainTextEdit):
 
 
 class TextArea(QFrame):
-    """A text field that grows from `min_lines` to `max_lines`. `submitted` is told on Ctrl+Return, `changed` on each edit."""
+    """A text field that grows from `min_lines` to `max_lines`. `submitted` is told on Ctrl+Return, `changed` on each edit,
+    `reached` when one comes to write in it."""
 
     submitted = Signal()
     changed = Signal()
+    reached = Signal()
 
     def __init__(
         self, name: str, min_lines: int = 1, max_lines: int = 6, *, mono: bool = False, parent: QWidget | None = None
@@ -125,6 +127,8 @@ class TextArea(QFrame):
         """The frame shows the focus of the text in it."""
         if event.type() in (QEvent.Type.FocusIn, QEvent.Type.FocusOut):
             self.update()
+        if event.type() == QEvent.Type.FocusIn:
+            self.reached.emit()
         return False
 
     def _restyle(self) -> None:

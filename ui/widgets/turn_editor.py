@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from studio.data.conversation import ROLES, TEXT
 from studio.data.rewriting import EditedTurn
 from ui import theme
+from ui.bridge import soon
 from ui.widgets.buttons import Button, IconButton
 from ui.widgets.controls import Choice
 from ui.widgets.labels import PlainLabel
@@ -133,6 +134,8 @@ class TurnEditor(QWidget):
         box.show()  # now, and not when the event loop has its turn: the next key may be Tab
         box.text.changed.connect(self.changed)
         box.text.submitted.connect(self.submitted)
+        # A turn that has just come has its place only when the event loop has had its turn.
+        box.text.reached.connect(lambda: soon(self, lambda: self._scroll_to(box)))
         box.role.value_changed.connect(lambda _value: self._role_changed(box))
         box.up.clicked.connect(self._then(lambda: self._move(box, -1)))
         box.down.clicked.connect(self._then(lambda: self._move(box, 1)))
@@ -164,6 +167,14 @@ class TurnEditor(QWidget):
         box.hide()  # it lives on until the event loop has its turn
         self._list.removeWidget(box)
         box.deleteLater()
+
+    def _scroll_to(self, box: TurnBox) -> None:
+        """Bring the turn in which one writes into sight, where this lies in something that scrolls."""
+        area = self.parentWidget()
+        while area is not None and not isinstance(area, QScrollArea):
+            area = area.parentWidget()
+        if isinstance(area, QScrollArea) and box in self.boxes:
+            area.ensureWidgetVisible(box, 0, theme.px(8))
 
     def _role_changed(self, box: TurnBox) -> None:
         box.name()

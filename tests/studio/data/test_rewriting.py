@@ -83,6 +83,9 @@ def test_a_turn_added_to_a_list_is_written_as_the_list_writes_them() -> None:
         "gpt",
         "human",
     ]
+    alone = {"conversations": [{"from": "human", "value": "Hi"}]}
+    answered = with_turns(alone, [*(turns_of(alone) or []), EditedTurn("assistant", "Ho")])
+    assert answered["conversations"][1] == {"from": "gpt", "value": "Ho"}
 
 
 @pytest.mark.parametrize(

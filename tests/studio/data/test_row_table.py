@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from studio.data import row_table
+from studio.data.conversation import RawRow
 from studio.data.reading import raw_rows
 from studio.data.row_table import open_table
 from studio.errors import DataError
@@ -38,7 +39,11 @@ def test_rows_by_number_are_those_of_the_reader(tmp_path: Path, content: bytes, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_table, "_BLOCK_BYTES", block)
         with open_table(Workspace(tmp_path / "home"), path) as table:
-            assert table[:] == list(raw_rows(path))
+            found = list(raw_rows(path))
+            assert table[:] == found
+            for raw in found:
+                if isinstance(raw, RawRow):
+                    assert json.loads(table.line(raw.row)) == raw.value
 
 
 @pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz", "d.csv", "folder"])

@@ -1,18 +1,22 @@
 """The lanes of a chat never mix, what a model says is shown as it is, and a question can always be taken back."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QPlainTextEdit, QTextEdit, QWidget
 
+from studio.data.preferences import rows
+from studio.places import Workspace
 from studio.runs.events import Answered, AskFailed, BaseLoaded, TextStreamed
 from tests.ui.pages.library import LLAMA, adapter, base
 from ui.pages.chat import ChatPage
 from ui.pages.chat_lanes import looks
 from ui.pages.chat_record import visible
 from ui.state import AppState, Ask
+from ui.voting import Voting
 from ui.widgets.controls import Choice
 from ui.widgets.labels import MAX_LINE
 from ui.widgets.messages import MessageBar
@@ -72,6 +76,13 @@ class Chat:
 
     def footer(self, lane: int, turn: int = 0) -> str:
         return self.page._lanes.transcript.answer(turn, str(lane))._stats.text()
+
+    def named_all(self, name: str) -> list[QAbstractButton]:
+        found = self.page.findChildren(QAbstractButton)
+        return [each for each in found if each.accessibleName() == name and each.isVisible()]
+
+    def votes(self) -> list[QAbstractButton]:
+        return self.named_all("Better")
 
     def bars(self) -> list[str]:
         return [bar.accessibleName() for bar in self.page.findChildren(MessageBar) if bar.isVisible()]
@@ -371,3 +382,45 @@ def test_everything_that_can_be_used_has_a_name(chat: Chat) -> None:
     assert len(seen) > 20
     assert not [each for each in seen if not each.accessibleName()]
     chat.page._sampling.close()
+
+
+# --- votes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_vote_for_the_better_answer_becomes_a_preference_row_and_is_taken_back(chat: Chat, tmp_path: Path) -> None:
+    voting, workspace = Voting(Workspace(tmp_path), chat.state), Workspace(tmp_path)
+
+    def kept() -> list[tuple[str, str, str]]:
+        found = [(row["chosen"], row["rejected"], row["chosen_by"]) for row in rows(workspace)]
+        return [(chosen[0]["content"], rejected[0]["content"], by) for chosen, rejected, by in found]
+
+    ask = chat.ask("hello")
+    chat.answer(ask, 0, "plain")
+    chat.qtbot.waitUntil(lambda: len(chat.named_all("Answer again")) == 1)
+    assert not chat.votes()
+    chat.answer(ask, 1, HOSTILE)
+    chat.qtbot.waitUntil(lambda: len(chat.votes()) == 2)
+    better = chat.votes()
+    chat.qtbot.mouseClick(better[1], Qt.MouseButton.LeftButton)
+    chat.qtbot.waitUntil(lambda: kept() == [(HOSTILE, "plain", "tone")])
+    chat.qtbot.mouseClick(better[0], Qt.MouseButton.LeftButton)
+    chat.qtbot.waitUntil(lambda: kept() == [("plain", HOSTILE, "")])
+    assert [button.isChecked() for button in better] == [True, False]
+    chat.press("Undo")
+    chat.qtbot.waitUntil(lambda: kept() == [])
+    assert [button.isChecked() for button in better] == [False, False]
+    del voting
+
+
+def test_answers_to_different_conversations_are_not_compared(chat: Chat) -> None:
+    chat.finish(chat.ask("one"))
+    chat.qtbot.waitUntil(lambda: len(chat.votes()) == 2)
+    chat.finish(chat.ask("two"))  # each lane has read its own first answer
+    chat.qtbot.waitUntil(lambda: len(chat.named_all("Answer again")) == 4)
+    assert len(chat.votes()) == 2
+    chat.press("New chat")
+    same = chat.ask("three")
+    for lane in (0, 1):
+        chat.answer(same, lane, "the same")
+    chat.qtbot.waitUntil(lambda: len(chat.named_all("Answer again")) == 2)
+    assert not chat.votes()

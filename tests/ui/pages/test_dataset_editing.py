@@ -129,6 +129,14 @@ def test_turns_are_added_moved_and_removed_and_it_is_told_when_the_row_becomes_m
     assert told[0].value == {"id": 7, "question": "And you?", "answer": "Me too.", "system": "Be brief."}
 
 
+def test_a_turn_that_is_added_comes_into_sight(editor: RowEditor, qtbot: Any) -> None:
+    open_row(editor, PAIR)
+    for _ in range(6):
+        editor.turns.add.click()
+    last = editor.turns.boxes[-1].text
+    qtbot.waitUntil(lambda: last.visibleRegion().boundingRect().height() == last.height())
+
+
 def test_a_broken_line_is_seen_as_it_stands_and_becomes_a_row(editor: RowEditor) -> None:
     told = open_row(editor, None, '{"text": "half')
     assert editor.text.text() == '{"text": "half'
@@ -162,7 +170,8 @@ def test_what_is_half_written_is_not_lost_to_another_row(editor: RowEditor) -> N
     assert editor.edit(other) == ""
     QTest.keyClick(editor, Qt.Key.Key_Escape)
     assert not editor.is_editing()
-    assert "too large" in editor.edit(row_to_edit(view(), RawRow(5, 6, {"text": "x" * 300_000}), ""))
+    for text in ("x " * 150_000, "x" * 30_000):
+        assert "too large" in editor.edit(row_to_edit(view(), RawRow(5, 6, {"text": text}), ""))
 
 
 def test_a_new_row_is_begun_as_a_question_and_an_answer(editor: RowEditor) -> None:
@@ -183,16 +192,40 @@ def test_a_new_row_is_begun_as_a_question_and_an_answer(editor: RowEditor) -> No
 
 def test_a_set_that_was_written_by_hand_opens_as_any_other(bench: Bench) -> None:
     bench.state.writing_requested.emit("new", None)
-    assert bench.page.writer.isVisible()
-    for box, text in zip(bench.page.writer.turns.boxes, ("Who?", "Me."), strict=True):
+    assert bench.page.sets.writer.isVisible()
+    for box, text in zip(bench.page.sets.writer.turns.boxes, ("Who?", "Me."), strict=True):
         write(box.text, text)
-    bench.page.writer.later.click()
+    bench.page.sets.writer.later.click()
     assert "No dataset open" in bench.texts()
     bench.wait(lambda: bench.state.writing.sets)
     bench.state.writing_requested.emit("continue", bench.state.writing.sets[0])
-    bench.wait(bench.page.writer.isVisible)
-    bench.page.writer.done.click()
+    bench.wait(bench.page.sets.writer.isVisible)
+    bench.page.sets.writer.done.click()
     bench.wait(lambda: bench.view is not None)
     bench.settle()
     assert bench.tile("good") == "Can be learnt: 1"
     assert bench.page.view_settings()["recent"] == [str(bench.workspace.written / "my-set.jsonl")]
+
+
+def test_rows_are_edited_in_the_columns_that_were_mapped_and_a_search_stays(bench: Bench) -> None:
+    bench.page.open_path(
+        str(bench.write([{"query": f"q{n}", "response text": "x", "reply": f"a{n}"} for n in range(3)]))
+    )
+    bench.wait(lambda: bench.view.version is not None)
+    assert not bench.page.rows.bar.add.isEnabled()
+    bench.press("That is right")
+    bench.settle()
+    bench.wait(lambda: bench.view.rows.is_whole)
+    bench.state.dataset_requested.emit("search", "q1")
+    bench.wait(lambda: bench.view.found == [1] and not bench.view.busy)
+    bench.state.dataset_requested.emit("show", 1)
+    bench.press("Edit")
+    editor = bench.page.editing.editor
+    bench.wait(editor.is_editing)
+    editor.turns.add.click()
+    assert "cannot hold these turns" in editor.verdict.text()
+    editor.turns.boxes[2].remove.click()
+    write(editor.turns.boxes[1].text, "new")
+    editor.apply.click()
+    assert version(bench, 1)[1] == {"query": "q1", "response text": "x", "reply": "new"}
+    bench.wait(lambda: bench.view.found == [1])

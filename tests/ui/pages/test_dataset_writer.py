@@ -11,9 +11,9 @@ from PySide6.QtCore import QObject, Qt
 from PySide6.QtWidgets import QApplication
 
 from studio.places import Workspace
+from ui.handwriting import Handwriting
 from ui.pages.dataset_writer import SetWriter
 from ui.state import AppState
-from ui.writing import Writing
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 HOSTILE = "<b>bold</b>"
@@ -23,7 +23,7 @@ class Desk:
     def __init__(self, folder: Path, qtbot: Any) -> None:
         self.bot, self.workspace, self.state = qtbot, Workspace(folder), AppState()
         self.owner = QObject()
-        self.writing = Writing(self.workspace, self.state, self.owner)
+        self.writing = Handwriting(self.workspace, self.state, self.owner)
         self.page = SetWriter(self.state)
         qtbot.addWidget(self.page)
         self.page.resize(1100, 700)

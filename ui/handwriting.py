@@ -12,6 +12,7 @@ from typing import Any
 from PySide6.QtCore import QObject
 
 from studio.data.handwritten import WrittenSet, keep, open_written, written_sets
+from studio.data.preferences import votes_path
 from studio.errors import StudioError
 from studio.places import Workspace
 from ui.bridge import in_background
@@ -34,8 +35,8 @@ class _Drawer:
             return self._path, written_sets(self._workspace)
 
 
-class Writing(QObject):
-    """Answers `writing_requested`: `new`, `continue` (a path) and `keep` (a `WrittenSet`)."""
+class Handwriting(QObject):
+    """Answers `writing_requested`: `new`, `continue` (a path), `keep` (a `WrittenSet`), `votes` (opens those of Chat)."""
 
     def __init__(self, workspace: Workspace, state: AppState, parent: QObject) -> None:
         super().__init__(parent)
@@ -46,6 +47,7 @@ class Writing(QObject):
             "new": self._begin,
             "continue": self._continue,
             "keep": self._keep,
+            "votes": lambda _: state.dataset_requested.emit("open", str(votes_path(workspace))),
         }
         state.writing_requested.connect(lambda verb, value: self._verbs[verb](value))
         in_background(partial(written_sets, workspace), self._listed, self._failed)
