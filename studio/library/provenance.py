@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from studio.models.templates import OFFERED, OWN
 from studio.runs.folder import RunFolder
 
 
@@ -60,6 +61,8 @@ def facts(run: RunFolder, step: int) -> dict[str, Any]:
 def card(run: RunFolder) -> str:
     """The model card, with the front matter that hubs and tools read."""
     base, recipe = public_base(run), run.job["recipe"]
+    template = recipe["data"].get("chat_template", OWN)
+    spoken = "" if template == OWN else f"\nChats are written as in `chat_template.jinja` ({OFFERED[template]}).\n"
     # JSON strings are YAML strings: a name cannot break out of the front matter.
     return f"""---
 library_name: peft
@@ -72,7 +75,7 @@ tags: [lora, qlora, sft]
 # {run.name}
 
 A LoRA adapter for `{base}`: rank {recipe["adapter"]["rank"]}, alpha {recipe["adapter"]["alpha"]}, trained with Overlay Studio.
-
+{spoken}
 ```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
