@@ -73,7 +73,9 @@ class Desk:
     def speak(self, template: str) -> LoadedBase:
         """Have the base render chats by this template, or by none if that is empty, unless it has one of its own."""
         assert self.base is not None, "no base is loaded"
-        self.base = replace(self.base, tokenizer=dressed(self._tokenizer, template))
+        tokenizer = dressed(self._tokenizer, template)
+        if tokenizer is not self.base.tokenizer:
+            self.base = replace(self.base, tokenizer=tokenizer)
         return self.base
 
     def holds(self, path: Path, quantisation: str, compute_dtype: str = "") -> bool:

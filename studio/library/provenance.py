@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from studio.models.templates import OFFERED, OWN
 from studio.runs.folder import RunFolder
 
 
@@ -63,6 +64,8 @@ def card(run: RunFolder) -> str:
     base, recipe = public_base(run), run.job["recipe"]
     source = run.job["data"].get("source")
     datasets = f"\ndatasets: [{json.dumps(source['hub_id'])}]" if source else ""
+    template = recipe["data"].get("chat_template", OWN)
+    spoken = "" if template == OWN else f"\nChats are written as in `chat_template.jinja` ({OFFERED[template]}).\n"
     # JSON strings are YAML strings: a name cannot break out of the front matter.
     return f"""---
 library_name: peft
@@ -75,7 +78,7 @@ tags: [lora, qlora, sft]{datasets}
 # {run.name}
 
 A LoRA adapter for `{base}`: rank {recipe["adapter"]["rank"]}, alpha {recipe["adapter"]["alpha"]}, trained with Overlay Studio.
-
+{spoken}
 ```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM

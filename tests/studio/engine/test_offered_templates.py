@@ -117,6 +117,7 @@ def test_run_adapter_chat_and_merged_model_speak_by_the_template_that_was_chosen
     run, _, desk = run_it(workspace, replaced(made, "data.chat_template", "alpaca"))
     adapter = library.read(run.adapter)
     assert kept_template(adapter.path) == template_text("alpaca")
+    assert "`chat_template.jinja` (Alpaca)" in (adapter.path / "README.md").read_text(encoding="utf-8")
     assert "### Instruction:" in desk.base.tokenizer.decode(
         prompt(desk.base.tokenizer, [{"role": "user", "content": "x"}])
     )

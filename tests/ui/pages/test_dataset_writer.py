@@ -105,4 +105,4 @@ def test_a_set_is_gone_on_with_and_takes_another_name(desk: Desk) -> None:
     desk.page.name.setFocus()
     desk.type("-2")
     desk.wait_for("my-set-2.jsonl", [["One", ""]])
-    assert desk.kept("my-set.jsonl") == []
+    desk.bot.waitUntil(lambda: desk.kept("my-set.jsonl") == [])
