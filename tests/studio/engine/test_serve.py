@@ -150,7 +150,7 @@ def test_who_ends_a_run_need_not_wait_until_its_base_is_loaded(
 
     def load(*_):
         engine.inbox.post(wish(run=run.id))
-        for _ in range(3000):  # as a library would, which catches what it can
+        for _ in range(1000):  # as a library would, which catches what it can
             with contextlib.suppress(Exception):
                 threading.Event().wait(0.01)
         raise AssertionError("nobody broke it off")
