@@ -9,6 +9,7 @@ from studio.data.formats import Mapping
 from studio.engine.coders import coder_of
 from studio.engine.look import find_row, measure, show
 from studio.engine.looks import answer_looks
+from studio.models.templates import OWN
 from studio.places import Workspace
 
 KINDS = ("lengths", "show", "looks")
@@ -17,7 +18,7 @@ KINDS = ("lengths", "show", "looks")
 def do(kind: str, workspace: Workspace, folder: Path, arguments: dict[str, Any], progress: Any) -> dict[str, Any]:
     """Do the job of this kind; returns its result. Raises `BaseModelError` at once if the base has no tokenizer or template."""
     base, mapping = Path(arguments["base"]), _mapping(arguments)
-    coder = coder_of(workspace, base, arguments["train_on"], arguments["template"])
+    coder = coder_of(workspace, base, arguments["train_on"], arguments.get("template", OWN))
     if kind == "looks":
         return answer_looks(coder, arguments, mapping, progress)
     data, max_tokens = Path(arguments["data"]), arguments["max_tokens"]
