@@ -14,16 +14,16 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from studio.data.conversation import Conversation
 from studio.engine.control import Coded, Control
 from studio.engine.spans import REFUSALS, Answer, Template, refusal
+from studio.engine.words import Words
 from studio.errors import BaseModelError, DataError
 
 
@@ -118,6 +118,10 @@ class Coder:
     def _control(self) -> Control:
         return Control(self._tokenizer, self._tokenizer_told)
 
+    @cached_property
+    def _words(self) -> Words:
+        return Words(self._tokenizer, self._tokenizer_told)
+
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | DataError]:
         """Tokens and label mask of each conversation, or why the answers in it cannot be told from the rest.
 
@@ -125,7 +129,7 @@ class Coder:
         """
         drafts = [self._draft(conversation) for conversation in conversations]
         texts = [draft.text for draft in drafts if isinstance(draft, _Draft) and not draft.is_odd]
-        codes = iter(self._tokenizer.encode_batch(texts, add_special_tokens=False))
+        codes = iter(self._words.encode(texts))
         return [self._finished(draft, one.row, codes) for draft, one in zip(drafts, conversations, strict=True)]
 
     def rendered(self, conversation: Conversation) -> str:
@@ -135,11 +139,11 @@ class Coder:
             raise draft
         return self._control.let_go(draft.text)
 
-    def _finished(self, draft: _Draft | DataError, row: int, codes: Iterator[Encoding]) -> Example | DataError:
+    def _finished(self, draft: _Draft | DataError, row: int, codes: Iterator[Coded]) -> Example | DataError:
         if isinstance(draft, DataError):
             return draft
         try:
-            coded = self._control.encode(draft.text) if draft.is_odd else _coded(next(codes), draft.text)
+            coded = self._control.encode(draft.text) if draft.is_odd else next(codes)
         except DataError as error:
             return error
         if draft.is_prose:
@@ -204,12 +208,6 @@ class _Draft:
     answers: list[Answer] | None
     is_odd: bool = False
     is_prose: bool = False
-
-
-def _coded(code: Encoding, text: str) -> Coded:
-    ids = code.ids
-    offsets = np.fromiter(chain.from_iterable(code.offsets), dtype=np.int64, count=2 * len(ids))
-    return Coded(np.fromiter(ids, dtype=np.int32, count=len(ids)), offsets.reshape(-1, 2), text)
 
 
 def _turn(coded: Coded, answer: Answer, is_special: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int | None]:
