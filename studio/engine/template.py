@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 
 from studio.data.conversation import Conversation
 from studio.engine.control import Coded, Control
+from studio.engine.shapes import Shapes
 from studio.engine.spans import REFUSALS, Answer, Template, refusal
 from studio.engine.words import Words
 from studio.errors import BaseModelError, DataError
@@ -77,6 +78,7 @@ class Coder:
         words = json.loads(told)
         self._train_on = words["train_on"]
         self._template = Template(words["template"], words["special_tokens"])
+        self._shapes = Shapes(self._template)
         self._eos_token: str = words["special_tokens"].get("eos_token") or ""
         self._special_ids: list[int] = words["special_ids"]
         self._splits_special_tokens: bool = words["split_special_tokens"]
@@ -169,7 +171,7 @@ class Coder:
                 return _Draft(text, None, is_odd)
             answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
             wanted = answers[-1:] if self._train_on == "last_answer" else answers
-            return _Draft(text, self._template.answers(turns, tools, text, wanted), is_odd)
+            return _Draft(text, self._shapes.answers(turns, tools, text, wanted), is_odd)
         except DataError as error:
             return error
 

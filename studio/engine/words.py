@@ -283,7 +283,7 @@ def _ranges(numbers: Iterable[int]) -> str:
     pairs = (
         zip(ordered[[0, *(edges + 1)]].tolist(), ordered[[*edges, -1]].tolist(), strict=True) if len(ordered) else ()
     )
-    return "".join(f"\\u{first:04x}-\\u{last:04x}" for first, last in pairs)
+    return "".join(f"{re.escape(chr(first))}-{re.escape(chr(last))}" for first, last in pairs)
 
 
 @cache
