@@ -29,7 +29,7 @@ MOST_TOKENS = 500_000
 # To learn how a tokenizer cuts takes as long as to tokenise so much.
 WORTH_CHARACTERS = 500_000
 # The expression of GPT-2, which the tokenizers' ByteLevel means by `use_regex`.
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_GPT2 = r"'(?:[stmd]|re|ve|ll)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _SPACES = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 # Letters that stand for another one where case does not matter, or do not lower to one letter.
 _FOLDED = frozenset("\u0130\u0131\u017f\u212a")
