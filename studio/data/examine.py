@@ -116,8 +116,9 @@ class _Tally:
         self.turns.append(len(one.messages))
         self.roles.update(message.role for message in one.messages)
         self.glancing.add(one)
-        self.digests += content_digest(one)[:8]
-        self.sides += side_digest(one)
+        content = content_digest(one)
+        self.digests += content[:8]
+        self.sides += side_digest(one) if one.group else content
         self.prompts += prompt_digest(one)[:8]
         for warning in warnings(one, privacy=self.options.privacy, file=file):
             self.warning_counts[warning.kind] += 1

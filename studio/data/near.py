@@ -58,18 +58,25 @@ class NearTexts:
 def signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
     """64 numbers for each text; the share in which two agree is about their similarity (Jaccard's, of eight-byte pieces)."""
     plain = [" ".join(text.casefold().split()).encode("utf-8", "replace").ljust(_PIECE_BYTES, b"\0") for text in texts]
-    sizes = np.array([len(one) for one in plain], dtype=np.int64) - _PIECE_BYTES + 1
-    characters = np.frombuffer(b"".join(plain), dtype=np.uint8)
-    pieces = np.lib.stride_tricks.sliding_window_view(characters, _PIECE_BYTES)
-    rows = np.repeat(np.arange(len(texts)), sizes)
-    starts = np.cumsum(sizes + _PIECE_BYTES - 1) - (sizes + _PIECE_BYTES - 1)
-    places = np.arange(len(rows)) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
-    hashes = _mixed(np.ascontiguousarray(pieces[places]).view(np.uint64).ravel())
+    sizes = np.array([len(one) for one in plain], dtype=np.int64)
+    hashes = _mixed(_pieces(b"".join(plain)))
     bins = np.full(len(texts) * BINS, _EMPTY, dtype=np.uint32)
-    np.minimum.at(
-        bins, rows * BINS + (hashes >> np.uint64(58)).astype(np.int64), (hashes >> np.uint64(20)).astype(np.uint32)
-    )
+    places = np.repeat(np.arange(len(texts)) * BINS, sizes)[: len(hashes)]
+    places += (hashes >> np.uint64(58)).astype(np.int64)
+    numbers = (hashes >> np.uint64(20)).astype(np.uint32)
+    # Pieces that reach from one text into the next are nobody's.
+    numbers[np.add.outer(np.cumsum(sizes[:-1]), -np.arange(1, _PIECE_BYTES))] = _EMPTY
+    np.minimum.at(bins, places, numbers)
     return _filled(bins.reshape(-1, BINS))
+
+
+def _pieces(characters: bytes) -> NDArray[np.uint64]:
+    """Every eight bytes that follow one another, as a number."""
+    found = np.empty(len(characters) - _PIECE_BYTES + 1, dtype=np.uint64)
+    for shift in range(min(_PIECE_BYTES, len(found))):
+        count = (len(characters) - shift) // _PIECE_BYTES
+        found[shift::_PIECE_BYTES] = np.frombuffer(characters, dtype=np.uint64, count=count, offset=shift)
+    return found
 
 
 def similarity(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
@@ -80,9 +87,12 @@ def similarity(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
 def _mixed(pieces: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Bits spread evenly (the finaliser of splitmix64)."""
     mixed = pieces * _MIX
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def _filled(bins: NDArray[np.uint32]) -> NDArray[np.uint32]:

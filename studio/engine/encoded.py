@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -55,16 +55,37 @@ def encode_rows(coder: Coder, conversations: Sequence[Conversation], max_tokens:
         examples.append(example)
         problems.append(problem)
     starts = np.cumsum([0, *(len(example.ids) for example in examples)], dtype=np.int32)
+    rows = np.array([conversation.row for conversation in conversations], dtype=np.int64)
+    num_supervised = np.array([example.num_supervised for example in examples], dtype=np.int32)
+    digests = b"".join(side_digest(conversation) for conversation in conversations)
     columns = [
-        pa.array([conversation.row for conversation in conversations], pa.int64()),
-        pa.array([side_digest(conversation) for conversation in conversations], pa.binary(32)),
-        pa.ListArray.from_arrays(starts, pa.array(np.concatenate([_NOTHING.ids, *(x.ids for x in examples)]))),
-        pa.ListArray.from_arrays(starts, pa.array(np.concatenate([_NOTHING.trained, *(x.trained for x in examples)]))),
-        pa.array([example.num_supervised for example in examples], pa.int32()),
-        pa.array(is_cut, pa.bool_()),
-        pa.array(problems, pa.string()),
+        _column(pa.int64(), rows),
+        _column(pa.binary(32), digests),
+        _lists(starts, _column(pa.int32(), np.concatenate([_NOTHING.ids, *(x.ids for x in examples)]))),
+        _lists(starts, _flags(np.concatenate([_NOTHING.trained, *(x.trained for x in examples)]))),
+        _column(pa.int32(), num_supervised),
+        _flags(np.array(is_cut, dtype=np.bool_)),
+        pa.array(problems, pa.string()) if any(problems) else pa.nulls(len(problems), pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+# Made from memory as it is: `pa.array` loads pandas to see whether it is given one of its arrays, which takes a worker half a
+# second and 40 MB.
+
+
+def _column(kind: pa.DataType, values: NDArray[Any] | bytes) -> pa.Array:
+    """Values of a fixed width."""
+    buffer = pa.py_buffer(values)
+    return pa.Array.from_buffers(kind, buffer.size * 8 // kind.bit_width, [None, buffer])
+
+
+def _flags(values: NDArray[np.bool_]) -> pa.Array:
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(np.packbits(values, bitorder="little"))])
+
+
+def _lists(starts: NDArray[np.int32], values: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays(_column(pa.int32(), starts), values)
 
 
 class Rows(Sequence[Example]):

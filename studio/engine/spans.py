@@ -52,7 +52,7 @@ class Template:
     def __init__(self, text: str, special_tokens: dict[str, Any]) -> None:
         self._text = text
         self._special_tokens = special_tokens
-        self._has_marks = bool(_MARK.search(text))
+        self.has_marks = bool(_MARK.search(text))
 
     def render(self, turns: Sequence[Turn], tools: list[Any] | None, *, answer_next: bool) -> str:
         """The turns as text. Raises `DataError` if the template refuses them."""
@@ -63,7 +63,7 @@ class Template:
 
         Raises `DataError` with the reason if that cannot be established.
         """
-        if self._has_marks:
+        if self.has_marks:
             return self._marked(turns, tools, wanted)
         return [self._by_prefix(turns, tools, i, text) or self._by_probe(turns, tools, i, text) for i in wanted]
 

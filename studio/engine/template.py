@@ -15,16 +15,17 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from studio.data.conversation import Conversation
 from studio.engine.control import Coded, Control
+from studio.engine.shapes import Shapes
 from studio.engine.spans import Answer, Template
+from studio.engine.words import Words
 from studio.errors import BaseModelError, DataError
 from studio.models.templates import OWN, template_text
 from studio.models.templates import refusal as refusal_of_choice
@@ -124,6 +125,7 @@ class Coder:
         words = json.loads(told)
         self._train_on = words["train_on"]
         self._template = Template(words["template"], words["special_tokens"])
+        self._shapes = Shapes(self._template)
         self._eos_token: str = words["special_tokens"].get("eos_token") or ""
         self._special_ids: list[int] = words["special_ids"]
         self._splits_special_tokens: bool = words["split_special_tokens"]
@@ -152,6 +154,10 @@ class Coder:
     def _control(self) -> Control:
         return Control(self._tokenizer)
 
+    @cached_property
+    def _words(self) -> Words:
+        return Words(self._tokenizer, self._tokenizer_told)
+
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | DataError]:
         """Tokens and label mask of each conversation, or why the answers in it cannot be told from the rest.
 
@@ -159,7 +165,7 @@ class Coder:
         """
         drafts = [self._draft(conversation) for conversation in conversations]
         texts = [draft.text for draft in drafts if isinstance(draft, _Draft) and not draft.is_odd]
-        codes = iter(self._tokenizer.encode_batch(texts, add_special_tokens=False))
+        codes = iter(self._words.encode(texts))
         return [self._finished(draft, one.row, codes) for draft, one in zip(drafts, conversations, strict=True)]
 
     def rendered(self, conversation: Conversation) -> str:
@@ -173,11 +179,11 @@ class Coder:
         """What each token stands for; part of a letter is shown as U+FFFD."""
         return [self._tokenizer.decode([number], skip_special_tokens=False) for number in ids]
 
-    def _finished(self, draft: _Draft | DataError, row: int, codes: Iterator[Encoding]) -> Example | DataError:
+    def _finished(self, draft: _Draft | DataError, row: int, codes: Iterator[Coded]) -> Example | DataError:
         if isinstance(draft, DataError):
             return draft
         try:
-            coded = self._control.encode(draft.text) if draft.is_odd else _coded(next(codes), draft.text)
+            coded = self._control.encode(draft.text) if draft.is_odd else next(codes)
         except DataError as error:
             return error
         if draft.is_prose:
@@ -203,7 +209,7 @@ class Coder:
                 return _Draft(text, None, is_odd)
             answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
             wanted = answers[-1:] if self._train_on == "last_answer" else answers
-            return _Draft(text, self._template.answers(turns, tools, text, wanted), is_odd)
+            return _Draft(text, self._shapes.answers(turns, tools, text, wanted), is_odd)
         except DataError as error:
             return error
 
@@ -243,12 +249,6 @@ class _Draft:
     is_odd: bool = False
     is_prose: bool = False
     goes_on: bool = False
-
-
-def _coded(code: Encoding, text: str) -> Coded:
-    ids = code.ids
-    offsets = np.fromiter(chain.from_iterable(code.offsets), dtype=np.int64, count=2 * len(ids))
-    return Coded(np.fromiter(ids, dtype=np.int32, count=len(ids)), offsets.reshape(-1, 2), text)
 
 
 def _turn(coded: Coded, answer: Answer, is_special: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int | None]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import subprocess
@@ -37,13 +38,34 @@ MARKED = (
 )
 
 
+def _lexicon(draw: random.Random) -> list[str]:
+    """Thirty thousand words, the commonest first; those beyond the real ones are made of syllables, some with an accent."""
+    starts = ["b", "c", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "st", "tr", "pl", "br", "sh"]
+    ends = ["a", "e", "i", "o", "u", "ai", "ea", "er", "on", "in", "al"]
+    made: dict[str, None] = {}
+    while len(made) < 30_000:
+        word = "".join(draw.choice(starts) + draw.choice(ends) for _ in range(draw.randint(1, 4)))
+        made[word.replace("e", "é", 1) if len(made) % 25 == 0 else word] = None
+    return [*WORDS, *made]
+
+
 def write_conversations(path: Path, count: int) -> None:
-    """Chats of one to four exchanges, the same ones each time; one in a hundred repeats another."""
+    """Chats of one to four exchanges, the same ones each time; one in a hundred repeats another. How often a word comes follows
+    its rank, as in any language (Zipf), and one text in fifty ends with a parrot."""
     draw = random.Random(20240229)
+    lexicon = _lexicon(draw)
+    reach = math.log(len(lexicon))
+
+    def word() -> str:
+        return lexicon[int(math.exp(draw.random() * reach)) - 1] + draw.choice(("", "", "", "", "", "", ",", "."))
 
     def text(median: float, spread: float) -> str:
-        words = [draw.choice(WORDS) for _ in range(max(2, min(1200, int(draw.lognormvariate(median, spread)))))]
-        return " ".join(words).capitalize() + "."
+        words = [word() for _ in range(max(2, min(1200, int(draw.lognormvariate(median, spread)))))]
+        return (
+            " ".join(words).capitalize()
+            + draw.choice((".", "!", "?", "...", "\n"))
+            + "\U0001f99c" * (draw.random() < 0.02)
+        )
 
     with open(path, "w", encoding="utf-8") as file:
         line = ""
