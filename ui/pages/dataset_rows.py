@@ -24,7 +24,7 @@ from ui.widgets.labels import PlainLabel, plain_tip
 from ui.widgets.messages import EmptyState
 from ui.widgets.numbers import format_int
 from ui.widgets.page import Card
-from ui.widgets.tables import ROLE_ROLE, Column, Index, Rows, TableView
+from ui.widgets.tables import ICON_ROLE, ROLE_ROLE, Column, Index, Rows, TableView
 
 ROW, TURNS, ROLES, PROMPT, ANSWER, TOKENS, SIDE = range(7)
 BLOCK = 32  # rows that are fetched together
@@ -54,7 +54,8 @@ class RowsModel(Rows):
         self._split: Split | None = None
         self._blocks: OrderedDict[int, list[RowLine]] = OrderedDict()
         self._wanted: list[int] = []
-        self._fetching = -1
+        self._missed: set[int] = set()
+        self._fetching = self._ahead_of = -1
 
     def show_rows(
         self,
@@ -70,14 +71,16 @@ class RowsModel(Rows):
             numbers = [number for number in found if number < len(numbers)]
         if lengths is not self._lengths or split is not self._split:
             self._lengths, self._split = lengths, split
-            self.dataChanged.emit(self.index(0, TOKENS), self.index(max(self.rowCount() - 1, 0), SIDE))
+            if self.rowCount():
+                self.dataChanged.emit(self.index(0, TOKENS), self.index(self.rowCount() - 1, SIDE))
         if (source, mapping) == (self._source, self._mapping) and numbers == self._numbers:
             return
         self.beginResetModel()
         self._source, self._mapping, self._numbers = source, mapping, numbers
         self._blocks.clear()
         self._wanted.clear()
-        self._fetching = -1
+        self._missed.clear()
+        self._fetching = self._ahead_of = -1
         self.endResetModel()
 
     def number(self, place: int) -> int:
@@ -99,8 +102,9 @@ class RowsModel(Rows):
         """A cell; of a row that is not there yet, an ellipsis."""
         column = index.column()
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            side = Qt.AlignmentFlag.AlignRight if self.columns[column].numeric else Qt.AlignmentFlag.AlignLeft
-            return side | Qt.AlignmentFlag.AlignVCenter
+            return self.alignment(column)
+        if role == ICON_ROLE:
+            return None
         line = self.line(index.row())
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
             return self._text(index.row(), column, line)
@@ -151,13 +155,25 @@ class RowsModel(Rows):
         if block in self._blocks:
             self._blocks.move_to_end(block)
             lines = self._blocks[block]
+            self._look_ahead(block)
             return lines[place % BLOCK] if place % BLOCK < len(lines) else None
+        self._missed.add(block)
         if block == self._fetching:
             return None
         # Asked for last, wanted first: what was scrolled past meanwhile is forgotten.
         self._wanted = [*(other for other in self._wanted if other != block), block][-MOST_WANTED:]
         self._fetch_next()
         return None
+
+    def _look_ahead(self, block: int) -> None:
+        """The blocks before and after one that is looked at are fetched while there is nothing else to do."""
+        if self._fetching >= 0 or self._wanted or block == self._ahead_of:
+            return
+        self._ahead_of = block
+        last = (self.rowCount() - 1) // BLOCK
+        beside = (block - 1, block + 1)
+        self._wanted = [other for other in beside if 0 <= other <= last and other not in self._blocks]
+        self._fetch_next()
 
     def _fetch_next(self) -> None:
         """One block at a time: two threads that read rows would keep the window from its interpreter."""
@@ -176,8 +192,10 @@ class RowsModel(Rows):
         self._blocks[block] = lines
         while len(self._blocks) > MOST_BLOCKS:
             self._blocks.popitem(last=False)
-        first, last = block * BLOCK, min((block + 1) * BLOCK, self.rowCount()) - 1
-        self.dataChanged.emit(self.index(first, 0), self.index(last, SIDE))
+        if block in self._missed:  # nobody need be told of what nobody has looked at yet
+            self._missed.discard(block)
+            first, last = block * BLOCK, min((block + 1) * BLOCK, self.rowCount()) - 1
+            self.dataChanged.emit(self.index(first, 0), self.index(last, SIDE))
         self._fetch_next()
 
 

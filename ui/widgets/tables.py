@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt
-from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent, QPainter
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QPointF, QRect, QRectF, QSize, Qt
+from PySide6.QtGui import QFont, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QStaticText
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
@@ -25,6 +26,8 @@ Index = QModelIndex | QPersistentModelIndex
 ROLE_ROLE = Qt.ItemDataRole.UserRole + 20  # the colour role of a cell's text
 KEY_ROLE = Qt.ItemDataRole.UserRole + 21  # what a row stands for
 ICON_ROLE = Qt.ItemDataRole.UserRole + 22  # (icon name, colour role, filled)
+
+MOST_LAID_OUT = 2048  # texts whose letters are remembered
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Rows(QAbstractTableModel):
         self._keys: list[object] = []
         self._cells: list[Sequence[str]] = []
         self._icons: list[tuple[str, str, bool] | None] = []
+        self._alignments = [_alignment(column) for column in self.columns]
 
     def set_rows(
         self,
@@ -87,7 +91,7 @@ class Rows(QAbstractTableModel):
         if role == Qt.ItemDataRole.ToolTipRole:
             return plain_tip(self._cells[row][column])
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _alignment(self.columns[column])
+            return self.alignment(column)
         if role == KEY_ROLE:
             return self._keys[row]
         return self._icons[row] if role == ICON_ROLE and column == 0 else None
@@ -98,7 +102,11 @@ class Rows(QAbstractTableModel):
             return None
         if role == Qt.ItemDataRole.DisplayRole:
             return self.columns[section].title
-        return _alignment(self.columns[section]) if role == Qt.ItemDataRole.TextAlignmentRole else None
+        return self.alignment(section) if role == Qt.ItemDataRole.TextAlignmentRole else None
+
+    def alignment(self, column: int) -> Qt.AlignmentFlag:
+        """Where the text of a column stands."""
+        return self._alignments[column]
 
 
 def _alignment(column: Column) -> Qt.AlignmentFlag:
@@ -120,6 +128,7 @@ class RowDelegate(QStyledItemDelegate):
         look = theme.current()
         rect: QRect = option.rect
         state = option.state
+        data = index.model().data  # asked past Qt: its detour takes longer than the answer
         painter.save()
         first = index.column() == 0
         if state & QStyle.StateFlag.State_Selected:
@@ -132,7 +141,7 @@ class RowDelegate(QStyledItemDelegate):
             for y in (rect.top(), rect.bottom() - 1):
                 painter.fillRect(rect.left(), y, rect.width(), 2, look.colour("focus"))
         left = rect.left() + theme.px(16 if first else 8)
-        icon = index.data(ICON_ROLE)
+        icon = data(index, ICON_ROLE)
         if icon:
             size = theme.px(16)
             box = QRectF(left, rect.center().y() - size / 2 + 0.5, size, size)
@@ -143,15 +152,46 @@ class RowDelegate(QStyledItemDelegate):
 
     @staticmethod
     def _text(painter: QPainter, rect: QRect, left: int, index: Index, first: bool) -> None:
-        text = str(index.data() or "")
+        data = index.model().data
+        text = str(data(index, Qt.ItemDataRole.DisplayRole) or "")
+        if not text:
+            return
         font = theme.font("medium" if first else "body", text if first else "")
         right = rect.right() - theme.px(8)
         painter.setFont(font)
-        painter.setPen(theme.current().colour(index.data(ROLE_ROLE) or ("text" if first else "text2")))
-        room = QRect(left, rect.top(), max(0, right - left), rect.height())
-        shown = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, room.width())
-        align = index.data(Qt.ItemDataRole.TextAlignmentRole) or Qt.AlignmentFlag.AlignVCenter
-        painter.drawText(room, int(align), shown)
+        painter.setPen(theme.current().colour(data(index, ROLE_ROLE) or ("text" if first else "text2")))
+        align = data(index, Qt.ItemDataRole.TextAlignmentRole) or Qt.AlignmentFlag.AlignVCenter
+        shown = _laid_out(text, font, max(0, right - left))
+        size = shown.size()
+        x = right - size.width() if align & Qt.AlignmentFlag.AlignRight else left
+        painter.drawStaticText(QPointF(x, rect.top() + (rect.height() - size.height()) / 2), shown)
+
+
+_laid: OrderedDict[tuple[str, str, int], QStaticText] = OrderedDict()
+
+
+def _laid_out(text: str, font: QFont, width: int) -> QStaticText:
+    """`text` cut to fit, its letters in place. What was drawn last is remembered: a table that scrolls shows the same texts again
+    and again."""
+    place = text, font.key(), width
+    if place in _laid:
+        _laid.move_to_end(place)
+        return _laid[place]
+    shown = QStaticText(elided(text, QFontMetrics(font), width))
+    shown.setTextFormat(Qt.TextFormat.PlainText)
+    shown.prepare(font=font)
+    _laid[place] = shown
+    if len(_laid) > MOST_LAID_OUT:
+        _laid.popitem(last=False)
+    return shown
+
+
+def elided(text: str, metrics: QFontMetrics, width: int) -> str:
+    """`text` cut to `width` px. Qt measures every letter of a long text, of which few fit: hardly any is under 2 px wide."""
+    head = text[: width // 2 + 1]
+    shown = metrics.elidedText(head, Qt.TextElideMode.ElideRight, width)
+    is_cut = len(head) == len(text) or shown != head
+    return shown if is_cut else metrics.elidedText(text, Qt.TextElideMode.ElideRight, width)
 
 
 class TableView(QTableView):
@@ -168,6 +208,8 @@ class TableView(QTableView):
         self.setShowGrid(False)
         self.setWordWrap(False)
         self.setTabKeyNavigation(False)
+        # Every pixel is filled below: what stays in sight while it scrolls is then moved, not painted anew.
+        self.viewport().setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.verticalHeader().hide()
         self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
@@ -189,6 +231,13 @@ class TableView(QTableView):
                 mode = QHeaderView.ResizeMode
                 kind = mode.Stretch if column.stretch else mode.ResizeToContents
                 self.horizontalHeader().setSectionResizeMode(section, kind)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the ground, then the cells."""
+        painter = QPainter(self.viewport())
+        painter.fillRect(event.rect(), theme.current().colour("surface"))
+        painter.end()
+        super().paintEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Remember that the keyboard is in use."""

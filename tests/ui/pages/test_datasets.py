@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
-from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
 from studio.data.conversation import RawRow
 from studio.data.rows import stream
@@ -27,6 +27,7 @@ from ui.pages.dataset_rows import ANSWER, BLOCK, PROMPT, SIDE, RowsPanel
 from ui.pages.dataset_words import percent
 from ui.pages.datasets import DatasetsPage
 from ui.state import AppState
+from ui.widgets.tables import RowDelegate
 
 WAIT_MS = 240_000  # a worker that loads the libraries takes seconds, and minutes where all cores are busy
 HOSTILE = "<b>bold</b>"
@@ -456,7 +457,36 @@ def test_only_rows_that_can_be_seen_are_read(qtbot: Any) -> None:
     panel.table.scrollToBottom()
     qtbot.waitUntil(lambda: panel.model.line(999_999) is not None, timeout=WAIT_MS)
     assert panel.model.index(999_999, PROMPT).data() == HOSTILE
-    assert len(rows.read) <= 4 * BLOCK
+    assert len(rows.read) <= 6 * BLOCK
+
+
+def test_what_stays_in_sight_is_not_painted_anew_and_what_comes_next_is_there(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted: set[int] = set()
+    paint = RowDelegate.paint
+
+    def count(self: RowDelegate, painter: Any, option: Any, index: Any) -> None:
+        painted.add(index.row())
+        paint(self, painter, option, index)
+
+    monkeypatch.setattr(RowDelegate, "paint", count)
+    rows = Million()
+    panel = RowsPanel()
+    qtbot.addWidget(panel)
+    panel.resize(800, 600)
+    panel.show()
+    panel.model.show_rows(RowSource(rows, is_whole=True), None, None, None)  # type: ignore[arg-type]
+    bar = panel.table.verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() > 0 and bool(rows.read), timeout=WAIT_MS)
+    bar.setValue(500 * panel.table.rowHeight(0))
+    first = panel.table.rowAt(0) // BLOCK
+    qtbot.waitUntil(lambda: {first - 1, first, first + 1} <= {row // BLOCK for row in rows.read}, timeout=WAIT_MS)
+    QApplication.processEvents()
+    painted.clear()
+    bar.setValue(bar.value() + panel.table.rowHeight(0))
+    QApplication.processEvents()
+    assert 1 <= len(painted) <= 2
 
 
 def test_rows_that_were_scrolled_past_are_not_read_for_nothing(qtbot: Any) -> None:
