@@ -146,6 +146,7 @@ def test_the_chosen_row_shows_which_tokens_are_learnt_and_what_each_is(bench: Be
     assert "\u201c<|im_start|>\u201d, read, not trained" in seen.token.text()
 
 
+@pytest.mark.slow
 def test_the_mask_follows_the_limit_of_the_recipe(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.state.dataset_requested.emit("show", 1)
@@ -160,6 +161,7 @@ def test_the_mask_follows_the_limit_of_the_recipe(bench: Bench) -> None:
     bench.wait(lambda: "more are cut" not in bench.texts(seen))
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_learnt_says_why_instead(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.state.dataset_requested.emit("show", 3)
@@ -195,6 +197,7 @@ def test_mends_are_undone_and_done_again_and_never_touch_the_file(bench: Bench) 
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_problem_leads_to_its_row(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.page.tabs.set_value("problems")
@@ -205,6 +208,7 @@ def test_a_problem_leads_to_its_row(bench: Bench) -> None:
     bench.wait(lambda: bench.page.seen.tokens.tokens())
 
 
+@pytest.mark.slow
 def test_a_limit_is_moved_and_says_what_it_costs(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.page.tabs.set_value("lengths")
