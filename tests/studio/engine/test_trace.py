@@ -174,6 +174,7 @@ def test_experts_are_met_within_wider_bounds(bases, family, checkpointing):
     assert_near(compared(bases(family), made), total=0.08, phase=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sections",
     [
@@ -232,6 +233,7 @@ def test_quantised_constants_are_unpacked_with_their_weight(bases):
     assert twice - once == 2 * 4 * largest / 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "phi3", "gpt_neox", "gpt2", "olmo2", "qwen3_moe"])
 def test_weights_that_stay_unpacked_are_met_in_every_kind_of_block(bases, family):
     targets = {"adapter": {"targets": "attention"}} if family == "qwen3_moe" else {}
@@ -442,6 +444,7 @@ def small_base(request, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", ["all", "none"])
 @pytest.mark.parametrize("quantisation", ["nf4", "none"])
 def test_a_real_micro_batch_holds_what_the_dry_run_says(small_base, quantisation, checkpointing, monkeypatch):
