@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def test_the_demo_changes_the_answers_and_merges_to_the_word(tmp_path):
     workspace = Workspace(tmp_path / "home")
     done = subprocess.run(
-        [sys.executable, "-m", "studio.cli", "demo", "--steps", "8", "--json", "--device", "cpu"],
+        [sys.executable, "-m", "studio.cli", "demo", "--steps", "4", "--json", "--device", "cpu"],
         capture_output=True,
         text=True,
         env={**os.environ, "OVERLAY_HOME": str(workspace.root)},
@@ -33,7 +33,7 @@ def test_the_demo_changes_the_answers_and_merges_to_the_word(tmp_path):
     assert last["merged"]["receipt"]["delta_lost"] == 0.0
     assert (workspace.adapters / last["adapter"] / "adapter_model.safetensors").is_file()
     losses = [event["loss"] for event in events if event["event"] == "StepTaken"]
-    assert len(losses) == 8
+    assert len(losses) == 4
     assert losses[-1] < losses[0]
     loaded = [event for event in events if event["event"] == "BaseLoaded"]
     assert len({event["base"] for event in loaded}) == len(loaded), "swapping an adapter must not load the base again"

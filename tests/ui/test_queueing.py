@@ -21,6 +21,8 @@ from tests.ui.desk import FAKE, Desk, make_desk
 from tests.ui.test_conductor import notices
 from ui.state import AppState
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def desk(tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:

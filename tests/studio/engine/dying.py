@@ -8,6 +8,7 @@ the operations that the work consists of, the number of deaths, and what was wro
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -155,6 +156,8 @@ def main(arguments: list[str]) -> int:
     """Do what the arguments say; prints JSON."""
     # A process that has used several threads cannot fork.
     torch.set_num_threads(1)
+    # What all of them share stays shared: no collector touches it.
+    gc.freeze()
     # What a killed process has written stays written, flushed or not: only waiting for the disk is left out.
     os.fsync = lambda _: None
     what, folder = arguments

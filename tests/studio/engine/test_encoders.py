@@ -87,6 +87,7 @@ ENDLESS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("forks",)], ids=["alone", "with a child that holds its pipes"])
 def test_no_worker_outlives_a_killed_engine_not_even_a_busy_one(more):
     root = Path(encoders.__file__).parents[2]

@@ -115,6 +115,7 @@ def test_every_layer_learns(learner):
     assert idle == []
 
 
+@pytest.mark.slow
 def test_it_is_imported_trained_and_merged(base, workspace, rows_file, tmp_path):
     record = import_base(workspace, str(base), "mine", lambda *_: None)
     made = recipe("mine", rows_file, training__steps=3, training__learning_rate=3e-2, adapter__dropout=0.0)

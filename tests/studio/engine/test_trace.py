@@ -140,12 +140,25 @@ def test_the_estimate_is_the_dry_run(bases, family, quantisation, checkpointing)
     assert_near(compared(bases(family), recipe(quantisation, checkpointing)))
 
 
+def every_two(turn):
+    """Six setups in which any two of the four settings meet in all their values; four turns make all 24 there are."""
+    for checkpointing, q, t, r in (
+        ("all", 0, 0, 0),
+        ("all", 1, 1, 1),
+        ("none", 0, 1, 1),
+        ("none", 1, 0, 0),
+        (2, 0, 0, 1),
+        (2, 1, 1, 0),
+    ):
+        yield ("nf4", "none")[q ^ (turn & 1)], checkpointing, (1024, 4096)[t], (8, 64)[r ^ (turn >> 1)]
+
+
+# The rest, with the published models' own sizes: `python -m tests.bench.estimate`.
+EVERYWHERE = [(family, *setup) for number, family in enumerate(DENSE) for setup in every_two(number % 4)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [8, 64])
-@pytest.mark.parametrize("tokens", [1024, 4096])
-@pytest.mark.parametrize("checkpointing", ["all", "none", 2])
-@pytest.mark.parametrize("quantisation", ["nf4", "none"])
-@pytest.mark.parametrize("family", DENSE)
+@pytest.mark.parametrize(("family", "quantisation", "checkpointing", "tokens", "rank"), EVERYWHERE)
 def test_the_estimate_is_the_dry_run_everywhere(bases, family, quantisation, checkpointing, tokens, rank):
     errors = compared(bases(family), recipe(quantisation, checkpointing, rank, tokens))
     if rank == 8:  # of so small an adapter, most tensors lie about the limit below which 8-bit states are 32-bit ones
@@ -161,6 +174,7 @@ def test_experts_are_met_within_wider_bounds(bases, family, checkpointing):
     assert_near(compared(bases(family), made), total=0.08, phase=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sections",
     [
@@ -219,6 +233,7 @@ def test_quantised_constants_are_unpacked_with_their_weight(bases):
     assert twice - once == 2 * 4 * largest / 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "phi3", "gpt_neox", "gpt2", "olmo2", "qwen3_moe"])
 def test_weights_that_stay_unpacked_are_met_in_every_kind_of_block(bases, family):
     targets = {"adapter": {"targets": "attention"}} if family == "qwen3_moe" else {}
@@ -429,6 +444,7 @@ def small_base(request, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", ["all", "none"])
 @pytest.mark.parametrize("quantisation", ["nf4", "none"])
 def test_a_real_micro_batch_holds_what_the_dry_run_says(small_base, quantisation, checkpointing, monkeypatch):

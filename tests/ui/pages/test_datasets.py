@@ -151,6 +151,7 @@ def test_the_chosen_row_shows_which_tokens_are_learnt_and_what_each_is(bench: Be
     assert "\u201c<|im_start|>\u201d, read, not trained" in seen.token.text()
 
 
+@pytest.mark.slow
 def test_the_mask_follows_the_limit_of_the_recipe(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.state.dataset_requested.emit("show", 1)
@@ -184,6 +185,7 @@ def test_a_base_without_a_template_is_seen_and_trained_by_the_one_that_is_chosen
     assert not bench.state.problems
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_learnt_says_why_instead(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.state.dataset_requested.emit("show", 3)
@@ -252,6 +254,7 @@ def test_a_mend_is_a_task_that_another_dataset_does_not_cut_short(bench: Bench) 
     assert bench.tile("rows") == "Rows: 5"
 
 
+@pytest.mark.slow
 def test_a_problem_leads_to_its_row(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.page.tabs.set_value("problems")
@@ -262,6 +265,7 @@ def test_a_problem_leads_to_its_row(bench: Bench) -> None:
     bench.wait(lambda: bench.page.seen.tokens.tokens())
 
 
+@pytest.mark.slow
 def test_a_limit_is_moved_and_says_what_it_costs(bench: Bench) -> None:
     bench.open(bench.write(ROWS))
     bench.page.tabs.set_value("lengths")

@@ -21,6 +21,7 @@ from ui.state import AppState
 from ui.widgets.buttons import Button
 from ui.widgets.messages import MessageBar
 
+pytestmark = pytest.mark.slow
 CHECKPOINT_HINT = "There was no checkpoint yet: resume begins again."
 
 

@@ -407,6 +407,7 @@ def takes_focus(widget: QWidget) -> bool:
     return widget.isVisible() and bool(widget.focusPolicy() & Qt.FocusPolicy.TabFocus) and widget.focusProxy() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", ["charts", "samples", "batch", "worst", "log", "recipe"])
 @pytest.mark.parametrize("is_over", [False, True], ids=["live", "over"])
 def test_whatever_takes_the_focus_has_a_name(
