@@ -35,8 +35,8 @@ def answer_looks(
         if not asked:
             time.sleep(POLL_SECONDS)
             continue
-        # Who walks through the rows wants to see the one he has arrived at.
-        newest, last = asked[-1], time.monotonic()
+        # Who walks through the rows wants to see the one he has arrived at. The requests of one moment may come in any order.
+        newest, last = max(asked, key=lambda one: one.key), time.monotonic()
         answer = _answer(coder, newest, mapping)
         files.write_json(answer_path(folder, newest.key), {"answer": json.dumps(answer)})
         progress(SHOWN, newest.key, 0)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from studio.data.detection import detect_rows
 from studio.files import readable_bytes
@@ -13,6 +12,7 @@ from studio.runs.hub_jobs import HubLook
 from ui import theme
 from ui.dataset_view import RowSource
 from ui.pages.dataset_rows import ROLES, ROW, TOKENS, TURNS, RowsModel
+from ui.pages.dataset_source_dialog import SourceDialog
 from ui.pages.dataset_words import tr
 from ui.source_view import SourceView
 from ui.state import AppState
@@ -28,34 +28,22 @@ from ui.widgets.tables import TableView
 WIDTH, TABLE_HEIGHT = 760, 300
 
 
-class HubDialog(QDialog):
+class HubDialog(SourceDialog):
     """Asks for a name, shows what lies there, and calls `then` with the path of the rows once they are here.
 
     Closed during a download it ends that; what has come is kept, and the next download goes on from there.
     """
 
     def __init__(self, state: AppState, then: Callable[[str], object], parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._state, self._then = state, then
+        super().__init__(tr("A dataset from the hub"), state, then, parent)
         self._shown: HubLook | None = None
-        self.setWindowTitle(tr("A dataset from the hub"))
-        self.setAccessibleName(self.windowTitle())
-        self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(theme.px(WIDTH))
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(*(theme.px(24),) * 4)
-        whole.setSpacing(theme.px(12))
-        whole.addWidget(PlainLabel(self.windowTitle(), "heading"))
-        whole.addLayout(self._build_name())
+        self._column.addLayout(self._build_name())
         self.message = MessageBar("info", "")
-        whole.addWidget(self.message)
-        whole.addWidget(self._build_offer(), 1)
-        whole.addLayout(self._build_foot())
-        state.source_changed.connect(self._take_source)
-        self.finished.connect(self._finished)
-        self._request("new")
-        self.open()
-        self.name.setFocus()
+        self._column.addWidget(self.message)
+        self._column.addWidget(self._build_offer(), 1)
+        self._column.addLayout(self._build_foot())
+        self._begin(self.name)
 
     # --- building ----------------------------------------------------------------------------------------------------
 
@@ -192,9 +180,6 @@ class HubDialog(QDialog):
 
     # --- wishes ------------------------------------------------------------------------------------------------------
 
-    def _request(self, verb: str, value: object = None) -> None:
-        self._state.source_requested.emit(verb, value)
-
     def _look(self) -> None:
         if self.name.text().strip():
             self._request("look", self.name.text())
@@ -206,14 +191,6 @@ class HubDialog(QDialog):
             self._take_source()
         else:
             self._request("fetch")
-
-    def _finished(self, _code: int) -> None:
-        self._state.source_changed.disconnect(self._take_source)
-        path = self._state.source.path
-        self._request("new")
-        self.deleteLater()
-        if path:
-            self._then(path)
 
 
 def _facts(look: HubLook) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QWidget
 
 from studio.data.pasted import Pasted
 from ui import theme
 from ui.fetching import MOST_PASTED_ROWS
+from ui.pages.dataset_source_dialog import SourceDialog
 from ui.pages.dataset_words import tr
 from ui.state import AppState
 from ui.widgets.buttons import Button
-from ui.widgets.labels import PlainLabel
 from ui.widgets.messages import MessageBar
 from ui.widgets.numbers import format_int
 
@@ -22,15 +21,11 @@ _KINDS = {".jsonl": "JSON lines", ".json": "JSON", ".csv": "CSV", ".tsv": "TSV",
 _FORMATS = {"messages": "OpenAI messages", "sharegpt": "ShareGPT", "text": "text without answers"}
 
 
-class PasteDialog(QDialog):
+class PasteDialog(SourceDialog):
     """Asks for text, and calls `then` with the path of the file that was made of it."""
 
     def __init__(self, state: AppState, then: Callable[[str], object], parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._state, self._then = state, then
-        self.setWindowTitle(tr("Pasted rows"))
-        self.setAccessibleName(self.windowTitle())
-        self.setWindowModality(Qt.WindowModality.WindowModal)
+        super().__init__(tr("Pasted rows"), state, then, parent)
         self.resize(theme.px(WIDTH), theme.px(HEIGHT))
         self.text = QPlainTextEdit()
         self.text.setFont(theme.font("mono"))
@@ -49,21 +44,10 @@ class PasteDialog(QDialog):
         foot.addStretch(1)
         foot.addWidget(cancel)
         foot.addWidget(self.open_)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(*(theme.px(24),) * 4)
-        whole.setSpacing(theme.px(12))
-        whole.addWidget(PlainLabel(self.windowTitle(), "heading"))
-        whole.addWidget(self.text, 1)
-        whole.addWidget(self.message)
-        whole.addLayout(foot)
-        state.source_changed.connect(self._take_source)
-        self.finished.connect(self._finished)
-        self._request("new")
-        self.open()
-        self.text.setFocus()
-
-    def _request(self, verb: str, value: object = None) -> None:
-        self._state.source_requested.emit(verb, value)
+        self._column.addWidget(self.text, 1)
+        self._column.addWidget(self.message)
+        self._column.addLayout(foot)
+        self._begin(self.text)
 
     def _judge(self) -> None:
         text = self.text.toPlainText()
@@ -84,14 +68,6 @@ class PasteDialog(QDialog):
         else:
             self.message.show_message("info", tr("JSON, JSON lines, CSV or TSV with its header, or plain text."))
         self.open_.set_reason(None if view.pasted is not None and not view.busy else tr("Paste some rows first"))
-
-    def _finished(self, _code: int) -> None:
-        self._state.source_changed.disconnect(self._take_source)
-        path = self._state.source.path
-        self._request("new")
-        self.deleteLater()
-        if path:
-            self._then(path)
 
 
 def _told(found: Pasted) -> str:

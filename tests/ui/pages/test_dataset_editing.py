@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,13 @@ from PySide6.QtWidgets import QPlainTextEdit
 from studio.data.conversation import RawRow
 from studio.data.edits import Edit
 from studio.data.versions import Version
-from tests.ui.pages.test_datasets import HOSTILE, Bench
+from tests.ui.pages.dataset_bench import HOSTILE, Bench
 from tests.ui.test_form import choose
 from ui.dataset_view import DatasetView
 from ui.pages.dataset_row_editor import EditedRow, RowEditor, row_to_add, row_to_edit
 
 SHIFT = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
 PAIR = {"question": HOSTILE, "answer": "Aye,\u00a0sir", "id": 7}
-
-
-@pytest.fixture
-def bench(tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("OVERLAY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    made = Bench(tmp_path, qtbot)
-    yield made
-    made.close()
 
 
 def version(bench: Bench, number: int) -> list[Any]:

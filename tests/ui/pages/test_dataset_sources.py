@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PySide6.QtWidgets import QLabel, QWidget
 
-from studio.places import Workspace
 from tests.studio.data.hub_rows import NAME, served
 from tests.studio.models.fake_hub import FakeHub
+from tests.ui.pages.dataset_bench import Bench
 from tests.ui.test_form import choose
-from ui.conductor import Conductor
 from ui.dataset_view import RowLine
-from ui.pages.datasets import DatasetsPage
-from ui.state import AppState
-
-WAIT_MS = 120_000  # a worker takes half a second, and much more where all cores are busy
-
-
-class Bench:
-    """Workspace, conductor and page, without the window."""
-
-    def __init__(self, folder: Path, qtbot: Any) -> None:
-        self.bot = qtbot
-        self.workspace, self.state = Workspace(folder / "home"), AppState()
-        self.conductor = Conductor(self.workspace, self.state)
-        self.conductor.start()
-        self.page = DatasetsPage(self.state)
-        qtbot.addWidget(self.page)
-        self.page.show()
-
-    def close(self) -> None:
-        jobs = list(self.conductor.thread_._jobs.values())
-        self.conductor.close()
-        for job in jobs:
-            job.process.wait()
-
-    def wait(self, condition: Callable[[], Any]) -> None:
-        self.bot.waitUntil(lambda: bool(condition()), timeout=WAIT_MS)
-
-    def is_read(self, num_rows: int) -> bool:
-        survey = self.state.dataset.survey if self.state.dataset is not None else None
-        return survey is not None and survey.num_good == num_rows
 
 
 @pytest.fixture
@@ -53,12 +21,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield made
 
 
-@pytest.fixture
-def bench(tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("OVERLAY_HOME", str(tmp_path / "home"))
-    made = Bench(tmp_path, qtbot)
-    yield made
-    made.close()
+def is_read(bench: Bench, num_rows: int) -> bool:
+    survey = bench.view.survey if bench.view is not None else None
+    return survey is not None and survey.num_good == num_rows
 
 
 def texts(widget: QWidget) -> str:
@@ -82,7 +47,7 @@ def test_a_set_on_the_hub_is_looked_at_chosen_from_and_fetched(bench: Bench, hub
     bench.wait(lambda: (line := first()) is not None and line.prompt == "test 0?")
     assert not bench.workspace.fetched.exists()
     dialog.take.click()
-    bench.wait(lambda: bench.is_read(3))
+    bench.wait(lambda: is_read(bench, 3))
     assert bench.state.dataset is not None
     assert Path(bench.state.dataset.path).name == "talk-short-test.jsonl"
     assert "from the hub: owner/talk at 01234567. Licence: apache-2.0" in texts(bench.page)
@@ -131,6 +96,6 @@ def test_pasted_rows_are_named_while_they_are_typed_and_become_a_file(bench: Ben
     dialog.text.setPlainText("question,answer\nWho?,A pirate.\nWhy?,Gold.\n")
     bench.wait(lambda: "2 rows \u00b7 question-answer \u00b7 CSV" in texts(dialog))
     dialog.open_.click()
-    bench.wait(lambda: bench.is_read(2))
+    bench.wait(lambda: is_read(bench, 2))
     (kept,) = bench.workspace.pasted.iterdir()
     assert kept.read_text().startswith("question,answer\n")
