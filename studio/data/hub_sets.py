@@ -210,7 +210,10 @@ def _files(told: dict[str, Any]) -> dict[str, HubFile]:
     siblings = told.get("siblings")
     found = {}
     for one in siblings if isinstance(siblings, list) else []:
-        large = one.get("lfs") or {}
+        if not isinstance(one, dict):
+            continue
+        lfs = one.get("lfs")
+        large: dict[str, Any] = lfs if isinstance(lfs, dict) else {}
         size, path = large.get("size", one.get("size")), str(one.get("rfilename", ""))
         if path and isinstance(size, int) and size > 0 and ".." not in path.split("/"):
             blob = "" if large else str(one.get("blobId") or "")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from studio.data.hub_sets import HubName, choose, look_up, parse
 from studio.data.reading import raw_rows
 from studio.data.versions import VersionedSet
 from studio.errors import DamagedError, DataError, StudioError
-from studio.hub import HubError
+from studio.hub import Hub, HubError
 from studio.places import Workspace
 from tests.studio.data.hub_rows import NAME, lines, parquet, served, talk
 from tests.studio.models.fake_hub import COMMIT, CONVERTED_COMMIT, FakeHub
@@ -88,6 +89,19 @@ def test_what_a_repository_offers(hub: FakeHub) -> None:
     with pytest.raises(DataError, match="no subset 'tall'") as raised:
         choose(offer, "tall")
     assert "short, long" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "siblings", [None, "rows.jsonl", [1, None, []], [{"rfilename": "rows.jsonl", "size": "9", "lfs": "large"}]]
+)
+@pytest.mark.parametrize("card", [None, {"configs": "x", "dataset_info": [1], "license": 2}, {"configs": [1, {}]}])
+def test_a_listing_that_makes_no_sense_offers_nothing(
+    siblings: Any, card: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"sha": COMMIT, "siblings": siblings, "cardData": card}
+    monkeypatch.setattr(Hub, "listing", lambda *_: told)
+    with pytest.raises(DataError, match="has no rows for us"):
+        look_up(TALK)
 
 
 def test_the_official_library_reads_the_same_from_the_same_addresses(
