@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from filelock import FileLock
+
 from studio import files
 from studio.data.canonical import to_line, write_lines
 from studio.data.conversation import Message, RawRow, RowError
@@ -64,20 +66,20 @@ def add(workspace: Workspace, votes: Sequence[Vote]) -> int:
     """
     for vote in votes:
         _check(vote)
-    path = votes_path(workspace)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for vote in votes:
-        files.append_line(path, json.dumps(vote.row))
-    return sum(1 for _ in rows(workspace))
+    with _alone(workspace):
+        for vote in votes:
+            files.append_line(votes_path(workspace), json.dumps(vote.row))
+        return sum(1 for _ in rows(workspace))
 
 
 def withdraw(workspace: Workspace, ids: Sequence[str]) -> int:
-    """Take votes back, and tell how many are left: the file is written anew without them, all else as it stands."""
+    """Take votes back, and tell how many are left: the file is written anew with all others that can be read."""
     path = votes_path(workspace)
     if not path.exists():
         return 0
-    kept = [row for row in rows(workspace) if row.get("id") not in set(ids)]
-    write_lines(path, map(to_line, kept))
+    with _alone(workspace):
+        kept = [row for row in rows(workspace) if row.get("id") not in set(ids)]
+        write_lines(path, map(to_line, kept))
     return len(kept)
 
 
@@ -98,6 +100,12 @@ def export(workspace: Workspace, out: Path) -> int:
     if not found:
         raise DataError("There are no votes yet.", "Compare two answers on the Chat page, and say which is better.")
     return write_lines(out, map(to_line, found))
+
+
+def _alone(workspace: Workspace) -> FileLock:
+    """A vote that comes while others are taken back must not be lost."""
+    workspace.preferences.mkdir(parents=True, exist_ok=True)
+    return FileLock(workspace.preferences / "lock")
 
 
 def _check(vote: Vote) -> None:
