@@ -104,6 +104,14 @@ def test_whatever_is_written_becomes_the_tokens_that_the_tokenizer_finds(name, s
     assert by_words.is_used
 
 
+def test_a_text_that_the_tokenizer_composes_is_left_to_it():
+    """Letter and accent become one: other tokens, at other places. The text before it has nothing of that kind."""
+    tokenizer, some = made(CUTTING["llama 3"], normalizers.NFC()), ["What we have known", "Cafe\u0301, nai\u0308ve"]
+    seen = Words(tokenizer, tokenizer.to_str())
+    assert found(seen.encode(some)) == plainly(tokenizer, some)
+    assert seen.is_used
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_tokenizer_of_any_family_is_followed_or_left_alone(name):
     tokenizer = tokenizer_of(FAMILIES[name]).backend_tokenizer
